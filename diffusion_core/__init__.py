@@ -1,0 +1,1 @@
+"""diffusion_core: the code behind the book, one idea a file."""

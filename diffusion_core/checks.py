@@ -1,0 +1,60 @@
+"""Executable proofs: compare a result of the book with an independent answer.
+
+`check` and `check_below` print one line that is the same on every machine (the label and the tolerance, never the measured value)
+and raise `AssertionError` with the measured values when the claim fails. They are what the notebooks run under each labelled result.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def _array(value: Any, label: str, name: str) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError(f"check {label!r}: `{name}` is empty, so the check could not fail; pass at least one number")
+    return array
+
+
+def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0, stderr: Any = None) -> None:
+    r"""Assert $|got - want| \le atol + rtol\,|want|$ elementwise, or $|got - want| \le 5\,stderr$ for a Monte Carlo estimate.
+
+    got, want: numbers, arrays or tensors that broadcast against each other, without changing the shape of the larger.
+    stderr: standard error(s) of `got`, of a fixed seed; then `atol` and `rtol` stay 0.
+
+    Prints one stable line. Raises AssertionError with the largest deviation when the claim is false, a NaN counting as false, and
+    ValueError when no tolerance, or both kinds, are given.
+    """
+    x, y = _array(got, label, "got"), _array(want, label, "want")
+    if np.broadcast_shapes(x.shape, y.shape) not in (x.shape, y.shape):
+        raise ValueError(f"check {label!r}: shapes {x.shape} and {y.shape} only meet in a third shape; reshape one of them")
+    if stderr is None:
+        if atol <= 0 and rtol <= 0:
+            raise ValueError(f"check {label!r}: give a positive atol or rtol, or the stderr of a Monte Carlo estimate")
+        bound = atol + rtol * np.abs(y)
+        parts = [f"{atol:g}"] * (atol > 0) + [f"{rtol:g} |want|"] * (rtol > 0)
+        claim = f"|got - want| <= {' + '.join(parts)}"
+    else:
+        if atol or rtol:
+            raise ValueError(f"check {label!r}: give either stderr or atol/rtol, not both")
+        bound = 5 * _array(stderr, label, "stderr")
+        if not (np.isfinite(bound).all() and (bound > 0).all()):
+            raise ValueError(f"check {label!r}: stderr must be positive and finite, got {stderr}")
+        claim = "|got - want| <= 5 standard errors"
+    gap = np.abs(x - y)
+    if not (gap <= bound).all():
+        worst = np.unravel_index(np.nanargmax(np.where(np.isnan(gap), np.inf, gap - bound)), np.broadcast(gap, bound).shape)
+        x, y, bound = (np.broadcast_to(a, np.broadcast(gap, bound).shape)[worst] for a in (x, y, bound))
+        raise AssertionError(f"{label}: got {x!r}, want {y!r}, deviation {abs(x - y):.3e} where {bound:.3e} is allowed (index {tuple(map(int, worst))})")
+    print(f"✓ {label}: {claim}")
+
+
+def check_below(label: str, got: Any, bound: Any) -> None:
+    """Assert got <= bound elementwise and print one stable line; a NaN counts as false."""
+    x, y = _array(got, label, "got"), _array(bound, label, "bound")
+    if not (x <= y).all():
+        raise AssertionError(f"{label}: {x!r} is not below {y!r}")
+    shown = f" {float(y):g}" if y.ndim == 0 and isinstance(bound, (int, float)) else " its bound"
+    print(f"✓ {label}: at most{shown}")

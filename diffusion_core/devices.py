@@ -1,0 +1,32 @@
+"""Where a notebook computes: one place that picks the device, and sizes that follow it."""
+
+import os
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def device() -> torch.device:
+    """The fastest device at hand: cuda, else mps, else cpu. The environment variable DIFFUSION_CORE_DEVICE overrides it.
+
+    Raises ValueError when the variable names a device that torch does not know or that is not there.
+    """
+    name = os.environ.get("DIFFUSION_CORE_DEVICE")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        here = ", ".join(k for k, there in present.items() if there)
+        raise ValueError(f"DIFFUSION_CORE_DEVICE={name!r}: no such device here; use one of {here}, or unset the variable")
+    return torch.device(name)
+
+
+def by_device(*, cpu: T, gpu: T) -> T:
+    """`cpu` on a CPU, `gpu` on an accelerator: the sizes of a run in one visible line.
+
+    steps, width = by_device(cpu=(800, 32), gpu=(20_000, 128))
+    """
+    return cpu if device().type == "cpu" else gpu
