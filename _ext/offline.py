@@ -1,0 +1,45 @@
+"""A small Sphinx extension for this book: pages that need no network, that are accessible, and that show a check as a check."""
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+CHECK_MARK = "✓ "
+
+
+class MarkChecks(SphinxPostTransform):
+    """Give an output the class `checks` when every line of it is the line of a passed check, so that the style sheet can find it."""
+
+    default_priority = 900
+
+    def run(self, **kwargs: Any) -> None:
+        for block in self.document.findall(nodes.literal_block):
+            lines = block.astext().strip().splitlines()
+            if "output" in block["classes"] and lines and all(line.startswith(CHECK_MARK) for line in lines):
+                block["classes"].append("checks")
+
+
+def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Drop scripts that are declared twice or that only serve live kernels (thebe); mend the ARIA roles of the bibliography.
+
+    docutils puts each reference (role doc-biblioentry) straight into a list (role list), which the ARIA standard does not allow.
+    """
+    kept, seen = [], set()
+    for script in context.get("script_files", []):
+        key = (str(getattr(script, "filename", script) or ""), getattr(script, "attributes", {}).get("body") or "")
+        if "thebe" in "".join(key).lower() or key in seen:
+            continue
+        seen.add(key)
+        kept.append(script)
+    context["script_files"][:] = kept
+    if "citation-list" in (context.get("body") or ""):
+        body = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        context["body"] = body.replace(' role="doc-biblioentry"', "")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_post_transform(MarkChecks)
+    app.connect("html-page-context", tidy_page, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
