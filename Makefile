@@ -1,0 +1,33 @@
+# The README shows each of these as plain commands, for those without make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SITE := _build/html
+
+.DEFAULT_GOAL := help
+.PHONY: help book read test execute
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version + ". Try: make PYTHON=python3.13 ...")'
+	@echo "Setting up .venv from requirements.txt (once; some minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+book: $(READY) ## build the HTML book from the stored outputs
+	@$(BIN)/jupyter-book build . --all --quiet
+	@echo "Built. make read serves it on this machine and opens a browser."
+
+read: book ## build the book, serve it on this machine, open a browser
+	@$(BIN)/python scripts/read_book.py $(SITE)
+
+test: $(READY) ## prove everything: the build without a warning, the pages in a browser, unit tests, every notebook
+	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
+	$(BIN)/python scripts/check_site.py $(SITE)
+	$(BIN)/python -m pytest
+
+execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
+	$(BIN)/python scripts/execute_book.py $(NB)

@@ -1,0 +1,97 @@
+"""Run the book's notebooks again in place and normalize them, so that the diff is the change.
+
+Computes on the CPU (stored outputs are always the CPU's), prints the time of each notebook, and leaves a notebook that fails as it was.
+Without paths, every notebook under book/ is run.
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import sys
+import time
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+BOOK = pathlib.Path(__file__).resolve().parent.parent / "book"
+KEPT_CELL_METADATA = ("tags", "mystnb")
+
+
+def notebooks(book: pathlib.Path = BOOK) -> list[pathlib.Path]:
+    """Every notebook under `book`, in reading order (which is the order of the names)."""
+    return sorted(path for path in book.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+
+
+def cell_ids(sources: list[str]) -> list[str]:
+    """An id for each cell made from what it says: inserting a cell changes no other cell's id. Repeated cells are numbered."""
+    ids: list[str] = []
+    for source in sources:
+        digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+        repeats = sum(known.split("-")[0] == digest for known in ids)
+        ids.append(f"{digest}-{repeats}" if repeats else digest)
+    return ids
+
+
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighboring outputs to the same stream: where a kernel cuts them depends on the clock."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def normalize(nb: NotebookNode) -> NotebookNode:
+    """Remove what differs between two runs of the same notebook: time stamps, random ids, editor settings, the Python version."""
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    nb.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python", "pygments_lexer": "ipython3"},
+    )
+    for cell, name in zip(nb.cells, cell_ids([cell.source for cell in nb.cells])):
+        cell.id = name
+        cell.metadata = NotebookNode({key: cell.metadata[key] for key in KEPT_CELL_METADATA if key in cell.metadata})
+        if cell.cell_type == "code":
+            cell.outputs = merge_streams(cell.outputs)
+    return nb
+
+
+def execute(path: pathlib.Path) -> None:
+    """Run one notebook in a fresh kernel and write it back, normalized. Raises CellExecutionError and writes nothing when a cell fails."""
+    nb = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        nb,
+        kernel_name="python3",
+        timeout=None,
+        record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": path.parent}},
+    )
+    client.execute()
+    nbformat.write(normalize(nb), path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", type=pathlib.Path, nargs="*", help="the notebooks to run (default: all of them)")
+    args = parser.parse_args()
+    os.environ["DIFFUSION_CORE_DEVICE"] = "cpu"
+    failed = 0
+    for path in args.notebooks or notebooks():
+        start = time.perf_counter()
+        try:
+            execute(path)
+            print(f"{time.perf_counter() - start:7.1f} s  {path}", flush=True)
+        except CellExecutionError as error:
+            failed += 1
+            print(f" FAILED    {path} (left as it was)\n{error}", file=sys.stderr, flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
