@@ -1,0 +1,92 @@
+r"""From a network to a denoiser: `(x, t) -> E[x_0 | x_t = x]`.
+
+Samplers, likelihoods and solvers know a model by nothing but this callable and the schedule. A trained network, an exact mixture, a
+guided model are all denoisers. Derived in chapters 05 (targets) and 14 (`transport`).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_core.schedules import Schedule, double, per_sample
+from diffusion_core.targets import Target, solution
+
+Denoise = Callable[..., Tensor]
+
+LOG_SNR_RANGE = (-20.0, 20.0)
+
+
+class Denoiser(nn.Module):
+    r"""A network that predicts `target` on `schedule`, as a denoiser.
+
+    net: `net(c_in * x, c, **cond) -> y` of the shape of x, called with $c_{in}=1/\sqrt{\alpha^2\sigma_{data}^2+\sigma^2}$, so that its input has unit
+    variance, and c = the log-SNR (B,), clamped to `LOG_SNR_RANGE` = [-20, 20].
+    target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is).
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, target: Target, sigma_data: float = 1.0):
+        super().__init__()
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
+        if not isinstance(schedule, Schedule):
+            raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {type(schedule).__name__}")
+        self.net, self.schedule, self.target, self.sigma_data = net, schedule, target, float(sigma_data)
+
+    def predict(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
+        r"""The raw prediction $\hat y$ of $y=a\,x_0+b\,\epsilon$, (B, *D). t: scalar or (B,)."""
+        u = double(t)
+        alpha, sigma = self.schedule(u)
+        c_in = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
+        log_snr = (2 * (alpha.log() - sigma.log())).clamp(*LOG_SNR_RANGE)
+        return self.net(per_sample(c_in, x) * x, log_snr.to(x.device, x.dtype).expand(len(x)), **cond)
+
+    def forward(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
+        r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). Raises ValueError where the target does not fix the image."""
+        c_x, c_y = solution(self.schedule, self.target, t)
+        return per_sample(c_x, x) * x + per_sample(c_y, x) * self.predict(x, t, **cond)
+
+
+def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
+    r"""The same denoiser with $\hat x_0$ clamped to the range of the data.
+
+    The image is clipped, not $x_t$; the samplers take $\hat\epsilon=(x_t-\alpha\hat x_0)/\sigma$ from the clipped image. Not stated in Ho et al. 2020's
+    algorithm 2, but done in its code.
+    """
+    if not low < high:
+        raise ValueError(f"need low < high, got {low} and {high}")
+
+    def denoise_clipped(x: Tensor, t: Tensor | float, **cond) -> Tensor:
+        return denoise(x, t, **cond).clamp(low, high)
+
+    return _knowing(denoise_clipped, getattr(denoise, "schedule", None))
+
+
+def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
+    r"""A denoiser made for the path `source`, used on the path `target`.
+
+    Two paths at equal $\sigma/\alpha$ differ by a rescaling, so $\mathbb E[x_0\mid x_t]$ on the target is the source's denoiser at the time of equal
+    log-SNR, fed with $x\,\alpha_{source}/\alpha_{target}$. Raises ValueError where the source never reaches that log-SNR.
+    """
+    _require_schedule(denoise, source)
+
+    def transported(x: Tensor, t: Tensor | float, **cond) -> Tensor:
+        u = double(t)
+        where = source.time(target.log_snr(u))
+        scale = source(where)[0] / target(u)[0]
+        return denoise(per_sample(scale, x) * x, where, **cond)
+
+    return _knowing(transported, target)
+
+
+def _knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
+    if schedule is not None:
+        denoise.schedule = schedule
+    return denoise
+
+
+def _require_schedule(denoise: Denoise, schedule: Schedule) -> None:
+    """A denoiser that knows its schedule must be used on it."""
+    known = getattr(denoise, "schedule", None)
+    if known is not None and not known.same(schedule):
+        raise ValueError(f"this denoiser was made for another path ({type(known).__name__}) than the one it is used on ({type(schedule).__name__}); use transport(denoise, denoise.schedule, schedule), or its own schedule")

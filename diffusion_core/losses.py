@@ -1,0 +1,140 @@
+r"""The denoising loss, its weights, and how times are drawn.
+
+A weight is stated once, as $w(t)$ on $\|\hat x_0-x_0\|^2$; the loss is computed on the network's own target y, with the coefficient
+$w\,c_y^2$, $c_y=-\sigma/(\alpha b-\sigma a)$. Every weight here is a function of two, the SNR $\alpha^2/\sigma^2$ and 1, so that both are turned into the
+target's units with exact powers of $\alpha$ and $\sigma$: where a limit is finite, so is the coefficient. Derived in chapter 05.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion_core import targets
+from diffusion_core.denoiser import Denoiser
+from diffusion_core.schedules import Schedule, double, per_sample
+from diffusion_core.targets import Target
+
+Weight = Callable[[Schedule, Tensor, Target], Tensor]
+Times = Callable[[Schedule, int, torch.Generator | None], Tensor]
+
+
+def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond) -> Tensor:
+    r"""$w\,c_y^2\,\|\hat y(x_t,t)-y\|^2/D$ with $x_t=\alpha x_0+\sigma\epsilon$, $y=a\,x_0+b\,\epsilon$: (B,), unreduced, the mean over the D coordinates.
+
+    x0: (B, *D). t: scalar or (B,). weight: `snr`, `uniform`, `min_snr(5.)` ...; None is the plain $\|\hat y-y\|^2/D$: for the noise target, DDPM's
+    L_simple. The noise comes from `generator`, on its device. cond goes to the network.
+    """
+    alpha, sigma = denoiser.schedule(double(t))
+    a, b = denoiser.target(denoiser.schedule, t)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=generator.device if generator is not None else x0.device).to(x0.device)
+    x_t = per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * eps
+    y = per_sample(a, x0) * x0 + per_sample(b, x0) * eps
+    loss = (denoiser.predict(x_t, t, **cond) - y).square().flatten(1).mean(1) if x0.ndim > 1 else (denoiser.predict(x_t, t, **cond) - y).square()
+    return loss if weight is None else weight(denoiser.schedule, t, denoiser.target).to(loss.device, loss.dtype) * loss
+
+
+def _snr_and_one(schedule: Schedule, t: Tensor | float, target: Target) -> tuple[Tensor, Tensor]:
+    r"""$(\mathrm{SNR}\cdot c_y^2,\ 1\cdot c_y^2)$ in the units of the target, float64."""
+    t = double(t)
+    alpha, sigma = schedule(t)
+    factor, m, n = targets.determinant(schedule, target, t)
+    one = alpha ** (-2 * m) * sigma ** (2 - 2 * n) / factor**2
+    snr = alpha ** (2 - 2 * m) * sigma ** (-2 * n) / factor**2
+    return snr, one
+
+
+def uniform(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+    r"""$w=1$: the plain error of the image."""
+    return _snr_and_one(schedule, t, target)[1]
+
+
+def snr(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+    r"""$w=\mathrm{SNR}$: the plain error of the noise, L_simple, for any target. Ho et al. 2020, eq. 14."""
+    return _snr_and_one(schedule, t, target)[0]
+
+
+def v_weight(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+    r"""$w=\mathrm{SNR}+1$: on a VP path, the plain error of v. Salimans and Ho 2022."""
+    per_snr, per_one = _snr_and_one(schedule, t, target)
+    return per_snr + per_one
+
+
+def truncated_snr(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+    r"""$w=\max(\mathrm{SNR},1)$. Salimans and Ho 2022."""
+    return torch.maximum(*_snr_and_one(schedule, t, target))
+
+
+def min_snr(gamma: float = 5.0) -> Weight:
+    r"""$w=\min(\mathrm{SNR},\gamma)$, in the units of every target: for the noise $\min(1,\gamma/\mathrm{SNR})$. Hang et al. 2023, section 3.4.
+
+    Raises ValueError unless gamma > 0.
+    """
+    if not gamma > 0:
+        raise ValueError(f"gamma must be positive, got {gamma}; the usual value is 5")
+
+    def weight(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+        per_snr, per_one = _snr_and_one(schedule, t, target)
+        return torch.minimum(per_snr, gamma * per_one)
+
+    return weight
+
+
+def edm_weight(sigma_data: float = 0.5) -> Weight:
+    r"""$w=\mathrm{SNR}+1/\sigma_d^2$: $1/c_{out}^2$ of Karras et al. 2022, the plain error of their F.
+
+    Raises ValueError unless sigma_data > 0.
+    """
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
+
+    def weight(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+        per_snr, per_one = _snr_and_one(schedule, t, target)
+        return per_snr + per_one / sigma_data**2
+
+    return weight
+
+
+def vlb(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
+    r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=-\frac12\dot\lambda\,\mathrm{SNR}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 17.
+
+    On the sum over coordinates; `denoising_loss` takes the mean. Raises ValueError where the SNR is 0 or infinite.
+    """
+    t = double(t)
+    sigma2 = schedule(t)[1] ** 2
+    slope = -schedule.diffusion2(t) / sigma2
+    return -0.5 * slope * _snr_and_one(schedule, t, target)[0]
+
+
+def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
+    r"""(n,) stratified uniform times in (0.001, 1): one in each of n equal cells, in random order of samples. Kingma et al. 2021, appendix I."""
+    device = generator.device if generator is not None else None
+    offset = torch.rand((), generator=generator, dtype=torch.float64, device=device)
+    cells = torch.arange(n, dtype=torch.float64, device=offset.device)
+    shuffled = torch.randperm(n, generator=generator, device=device)
+    return 0.001 + 0.999 * ((cells + offset) / n)[shuffled]
+
+
+def discrete_times(steps: int) -> Times:
+    r"""Times $i/N$ with i uniform in {1, .., N}: DDPM's, both ends included. Raises ValueError unless steps is a positive integer."""
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
+
+    def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
+        i = torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device if generator is not None else None)
+        return i.to(torch.float64) / steps
+
+    return times
+
+
+def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
+    r"""Times at which $\log(\sigma/\alpha)\sim\mathcal N(mean, std^2)$, cut to the path's range: Karras et al. 2022, table 1. Raises ValueError unless std > 0."""
+    if not std > 0:
+        raise ValueError(f"std must be positive, got {std}; the usual value is 1.2")
+
+    def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
+        z = torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device if generator is not None else None)
+        low, high = schedule.log_snr_range()
+        return schedule.time((-2 * (mean + std * z)).clamp(low, high))
+
+    return times

@@ -1,0 +1,239 @@
+r"""Exact worlds: distributions whose noised versions are known in closed form, at every point of every Gaussian path.
+
+If $x_0\sim\sum_kw_k\mathcal N(\mu_k,\Sigma_k)$ then $x_t=\alpha x_0+\sigma\epsilon\sim\sum_kw_k\mathcal N(\alpha\mu_k,C_k)$ with
+$C_k=\alpha^2\Sigma_k+\sigma^2I$: the density, the score, the denoiser and the posterior covariance are sums over k. They are the
+physical limit of every experiment in the book. Derived in chapters 01 and 10.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffusion_core import targets
+from diffusion_core.schedules import Schedule, double, per_sample
+
+Level = Tensor | float
+
+
+class Oracle:
+    """What the exact worlds share: event shape *D, x of shape (B, *D), alpha and sigma scalars or (B,)."""
+
+    event: torch.Size
+
+    def score(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\nabla_x\log p(x)$ of the noised density, (B, *D)."""
+        raise NotImplementedError
+
+    def posterior_mean(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        r"""$\mathbb E[x_0\mid x_t=x]$, (B, *D)."""
+        raise NotImplementedError
+
+    def denoiser(self, schedule: Schedule) -> "ExactDenoiser":
+        r"""The best denoiser there is on this path: $(x,t)\mapsto\mathbb E[x_0\mid x_t=x]$."""
+        return ExactDenoiser(self, schedule)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        shape = f"(B{''.join(f', {n}' for n in self.event)})"
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise ValueError(f"x must be a floating tensor of shape {shape}, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
+        if x.ndim != 1 + len(self.event) or x.shape[1:] != self.event:
+            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
+        return x.reshape(x.shape[0], -1)
+
+    @staticmethod
+    def _level(value: Level, x: Tensor, trailing: int) -> Tensor:
+        """alpha or sigma, shape () or (B, 1, .., 1) with that many ones, in the dtype of x."""
+        value = per_sample(value, x)
+        return value if value.ndim == 0 else value.reshape(-1, *[1] * trailing)
+
+
+class ExactDenoiser:
+    """A denoiser that is known, not learned. Its raw output (`predict`) is the image itself."""
+
+    target = staticmethod(targets.x0)
+
+    def __init__(self, oracle: Oracle, schedule: Schedule):
+        self.oracle, self.schedule = oracle, schedule
+
+    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
+        alpha, sigma = self.schedule(double(t))
+        return self.oracle.posterior_mean(x, alpha, sigma)
+
+    predict = __call__
+
+
+class GaussianMixture(Oracle):
+    r"""$\sum_kw_k\,\mathcal N(\mu_k,\Sigma_k)$.
+
+    means: (K, *D). covariances: a number, (K,) isotropic, (K, *D) diagonal or (K, d, d) full, d the number of coordinates.
+    weights: (K,), positive, equal when absent; they are normalised. Parameters are kept in float64, results come in the dtype of x.
+    Raises ValueError for shapes that do not fit and for covariances that are not positive definite.
+    """
+
+    def __init__(self, means, covariances, weights=None):
+        means = torch.as_tensor(means, dtype=torch.float64)
+        if means.ndim == 0:
+            raise ValueError("means must have shape (K, *D), one mean a component, got a single number; write [mean], or use Gaussian")
+        self.event = means.shape[1:]
+        self.means = means.reshape(len(means), -1)
+        self._variances, self._basis = _eigen(torch.as_tensor(covariances, dtype=torch.float64), self.means, self.event)
+        weights = torch.ones(len(means)) if weights is None else torch.as_tensor(weights)
+        weights = weights.to(torch.float64)
+        if weights.shape != (len(means),) or not bool((weights > 0).all()):
+            raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
+        self.weights = weights / weights.sum()
+
+    def sample(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """n independent draws of x_0, (n, *D), in torch's default dtype unless another is asked for."""
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = self._variances[k].sqrt() * torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
+        if self._basis is not None:
+            z = torch.einsum("nij,nj->ni", self._basis[k], z)
+        return (self.means[k] + z).reshape(n, *self.event).to(dtype or torch.get_default_dtype())
+
+    def log_prob(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\log\sum_kw_k\,\mathcal N(x;\alpha\mu_k,C_k)$, (B,), nats."""
+        return self._joint(x, alpha, sigma)[0].logsumexp(-1)
+
+    def score(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\sum_kr_k(x)\,C_k^{-1}(\alpha\mu_k-x)$ with responsibilities $r_k(x)=p(k\mid x)$."""
+        log_joint, whitened, _ = self._joint(x, alpha, sigma)
+        return torch.einsum("bk,bkd->bd", log_joint.softmax(-1), -self._rotated_back(whitened)).reshape(x.shape)
+
+    def posterior_mean(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        r"""$\mathbb E[x_0\mid x]=\sum_kr_k\,m_k$, $m_k=\mu_k+\alpha\Sigma_kC_k^{-1}(x-\alpha\mu_k)$."""
+        responsibilities, means, _ = self._components(x, alpha, sigma)
+        return torch.einsum("bk,bkd->bd", responsibilities, means).reshape(x.shape)
+
+    def posterior_cov(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        r"""$\mathrm{Cov}[x_0\mid x]=\sum_kr_k\big(\sigma^2\Sigma_kC_k^{-1}+(m_k-m)(m_k-m)^\top\big)$, (B, *D, *D)."""
+        responsibilities, means, noised = self._components(x, alpha, sigma)
+        sigma2 = self._level(sigma, x, 2) ** 2
+        within = sigma2 * self._variances.to(x) / noised
+        if self._basis is None:
+            inner = torch.diag_embed(torch.einsum("bk,bkd->bd", responsibilities, within.expand(len(x), -1, -1)))
+        else:
+            basis = self._basis.to(x)
+            inner = torch.einsum("bk,kij,bkj,klj->bil", responsibilities, basis, within.expand(len(x), -1, -1), basis)
+        gap = means - torch.einsum("bk,bkd->bd", responsibilities, means)[:, None]
+        cov = inner + torch.einsum("bk,bki,bkj->bij", responsibilities, gap, gap)
+        return cov.reshape(len(x), *self.event, *self.event)
+
+    def _joint(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """log w_k N(x; alpha mu_k, C_k) (B, K); C_k^-1 (x - alpha mu_k) in the eigenbasis (B, K, d); eigenvalues of C_k."""
+        flat, a, s = self._flat(x), self._level(alpha, x, 2), self._level(sigma, x, 2)
+        gap = flat[:, None] - a * self.means.to(x)
+        if self._basis is not None:
+            gap = torch.einsum("bki,kij->bkj", gap, self._basis.to(x))
+        noised = a**2 * self._variances.to(x) + s**2
+        whitened = gap / noised
+        quadratic = (gap * whitened).sum(-1)
+        log_det = noised.log().sum(-1)
+        log_joint = self.weights.log().to(x) - 0.5 * (quadratic + log_det + flat.shape[1] * math.log(2 * math.pi))
+        return log_joint, whitened, noised
+
+    def _components(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """Responsibilities (B, K), component posterior means (B, K, d), eigenvalues of C_k."""
+        log_joint, whitened, noised = self._joint(x, alpha, sigma)
+        shift = self._rotated_back(self._level(alpha, x, 2) * self._variances.to(x) * whitened)
+        return log_joint.softmax(-1), self.means.to(x) + shift, noised
+
+    def _rotated_back(self, z: Tensor) -> Tensor:
+        return z if self._basis is None else torch.einsum("bkj,kij->bki", z, self._basis.to(z))
+
+
+class Gaussian(GaussianMixture):
+    r"""$\mathcal N(\mu,\Sigma)$. mean: (*D). covariance: a number, (*D) diagonal, or (d, d) full."""
+
+    def __init__(self, mean, covariance):
+        mean, covariance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(covariance, dtype=torch.float64)
+        super().__init__(mean[None], covariance if covariance.ndim == 0 else covariance[None])
+
+
+class Empirical(Oracle):
+    r"""The empirical measure of a data set, $\frac1N\sum_i\delta_{x_i}$: noised, a mixture of N equal Gaussians.
+
+    data: (N, *D). Its exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
+    is what a network that memorises would be (chapter 27). Everything asks for sigma > 0. Distances are summed in float64.
+    """
+
+    def __init__(self, data: Tensor):
+        data = torch.as_tensor(data)
+        if data.ndim == 0 or len(data) == 0 or not data.is_floating_point():
+            raise ValueError(f"data must be a floating tensor of shape (N, *D) with N > 0, got {data.dtype} of shape {tuple(data.shape)}")
+        self.event = data.shape[1:]
+        self.data = data
+        self._rows = data.reshape(len(data), -1).to(torch.float64)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n rows of the data, drawn with replacement, (n, *D)."""
+        return self.data[torch.randint(len(self.data), (n,), generator=generator).to(self.data.device)]
+
+    def log_prob(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\log\frac1N\sum_i\mathcal N(x;\alpha x_i,\sigma^2I)$, (B,), nats."""
+        logits, flat, sigma2 = self._logits(x, alpha, sigma)
+        d = flat.shape[1]
+        out = logits.logsumexp(-1) - 0.5 * (flat**2).sum(-1) / sigma2.squeeze(-1) - math.log(len(self._rows)) - 0.5 * d * torch.log(2 * math.pi * sigma2.squeeze(-1))
+        return out.to(x.device, x.dtype)
+
+    def score(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$(\alpha\,\mathbb E[x_0\mid x]-x)/\sigma^2$: Tweedie's formula, read backwards."""
+        mean = self.posterior_mean(x, alpha, sigma)
+        return (per_sample(alpha, x) * mean - x) / per_sample(sigma, x) ** 2
+
+    def posterior_mean(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        r"""The softmax average of the data, (B, *D)."""
+        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
+        return (weights @ self._rows.to(weights.device)).reshape(x.shape).to(x.device, x.dtype)
+
+    def posterior_cov(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        r"""$\sum_ip_i(x_i-m)(x_i-m)^\top$, (B, *D, *D)."""
+        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
+        rows = self._rows.to(weights.device)
+        gap = rows - (weights @ rows)[:, None]
+        cov = torch.einsum("bn,bni,bnj->bij", weights, gap, gap)
+        return cov.reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
+
+    def _logits(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """$(\\alpha\\,x\\cdot x_i-\\alpha^2\\|x_i\\|^2/2)/\\sigma^2$ (B, N), what of the squared distance depends on i."""
+        flat = self._flat(x)
+        flat = flat.to("cpu" if x.device.type == "mps" else x.device, torch.float64)
+        rows = self._rows.to(flat.device)
+        a, s2 = self._level(alpha, flat, 1), self._level(sigma, flat, 1) ** 2
+        if not bool((s2 > 0).all()):
+            raise ValueError("an empirical measure has no density at sigma = 0; ask for it at sigma > 0")
+        s2 = s2.expand(len(flat), 1)
+        return (a * (flat @ rows.T) - 0.5 * a**2 * (rows**2).sum(-1)) / s2, flat, s2
+
+
+def two_peaks() -> GaussianMixture:
+    """The book's 1-D mixture: weights .3 and .7, means -1.5 and 1, standard deviations .3 and .5; x is (B,)."""
+    return GaussianMixture([-1.5, 1.0], [0.09, 0.25], [0.3, 0.7])
+
+
+def ring() -> GaussianMixture:
+    """The book's 2-D mixture: eight equal Gaussians on a circle of radius 1.4, standard deviation .1; x is (B, 2)."""
+    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    return GaussianMixture(1.4 * torch.stack([angle.cos(), angle.sin()], -1), 0.01)
+
+
+def _eigen(covariances: Tensor, means: Tensor, event: torch.Size) -> tuple[Tensor, Tensor | None]:
+    """Eigenvalues (K, d) and, for full covariances, eigenvectors (K, d, d) in columns."""
+    k, d = means.shape
+    basis = None
+    if covariances.ndim == 0:
+        variances = covariances.expand(k, d)
+    elif covariances.shape == (k,):
+        variances = covariances[:, None].expand(k, d)
+    elif covariances.shape == (k, *event):
+        variances = covariances.reshape(k, d)
+    elif covariances.shape == (k, d, d):
+        if not torch.allclose(covariances, covariances.mT, rtol=1e-8, atol=1e-12):
+            raise ValueError("a full covariance must be symmetric; use (C + C.mT) / 2")
+        variances, basis = torch.linalg.eigh(covariances)
+    else:
+        raise ValueError(f"covariances must be a number or have shape ({k},), {(k, *event)} or {(k, d, d)}, got {tuple(covariances.shape)}")
+    if not bool((variances > 0).all()):
+        raise ValueError("every covariance must be positive definite (a positive variance in every direction); for point masses use Empirical")
+    return variances, basis

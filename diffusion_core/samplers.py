@@ -1,0 +1,141 @@
+r"""Samplers: generators that walk a grid of times from noise to data and yield each state, the start included.
+
+A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` for t = 1), and a
+decreasing grid. The last state is the sample: `last(ddim(...))`. Its rules at the ends: a step to sigma = 0 returns the denoised image and
+nothing else; the denoiser is never called at sigma = 0; a path with a floor, sigma(0) > 0, ends with one denoising step.
+Derived in chapters 06 (ancestral) and 08 (DDIM).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from diffusion_core.denoiser import Denoise, _require_schedule
+from diffusion_core.schedules import Schedule
+
+Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
+
+
+def uniform(n: int) -> Tensor:
+    """(n + 1,) times 1, (n-1)/n, .., 1/n, 0. With `DDPM` of n betas, its knots."""
+    return torch.arange(_steps(n), -1, -1, dtype=torch.float64) / n
+
+
+def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float | None = None) -> Tensor:
+    """(n + 1,) n times whose log-SNRs are evenly spaced from lo (noise) to hi (data), then 0 (once, where hi is the floor of the path).
+
+    lo and hi default to the path's own ends, cut to [-10, 10]. Raises ValueError for values that the path never takes.
+    """
+    low, high = schedule.log_snr_range()
+    lo, hi = max(low, -10.0) if lo is None else lo, min(high, 10.0) if hi is None else hi
+    if not lo < hi:
+        raise ValueError(f"need lo < hi (noise has the lower log-SNR), got {lo} and {hi}")
+    return _then_zero(schedule.time(torch.linspace(lo, hi, _steps(n), dtype=torch.float64)))
+
+
+def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    r"""(n + 1,) n times with $\sigma/\alpha=\big(\sigma_{max}^{1/\rho}+\frac i{n-1}(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho})\big)^\rho$, then 0. Karras et al. 2022, eq. 5.
+
+    Raises ValueError for noise levels that the path never takes.
+    """
+    if not (0 < sigma_min < sigma_max and rho > 0):
+        raise ValueError(f"need 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, _steps(n), dtype=torch.float64).log()))
+
+
+def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: float = 0.0, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+    r"""$x_s=\alpha_s\hat x_0+\sqrt{\sigma_s^2-\tau^2}\,\hat\epsilon+\tau z$ with $\hat\epsilon=(x_t-\alpha_t\hat x_0)/\sigma_t$ and $\tau^2=\eta^2\frac{\sigma_s^2}{\sigma_t^2}\sigma_{t|s}^2$.
+
+    Song et al. 2021 (DDIM), eq. 12 and 16, on any path and any stride. eta = 0 is deterministic, an Euler step in $(x/\alpha,\sigma/\alpha)$; eta = 1 is
+    ancestral sampling of the strided chain. Raises ValueError for eta outside [0, 1] and for a bad grid.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
+    times, alpha, sigma = _grid(denoise, schedule, x, times)
+    with torch.no_grad():
+        tau2 = eta**2 * schedule.posterior(times[1:], times[:-1]).variance
+    keep = torch.sqrt(sigma[1:] ** 2 - tau2) / sigma[:-1]
+    steps = zip(times, (alpha[1:] - alpha[:-1] * keep).tolist(), keep.tolist(), tau2.sqrt().tolist())
+    yield x
+    for t, c_0, c_x, tau in steps:
+        x = c_0 * denoise(x, t) + c_x * x
+        if tau > 0:
+            x = x + tau * _normal(x, generator)
+        yield x
+    yield from _floor(denoise, schedule, x, times)
+
+
+def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, variance: Variance | None = None, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+    r"""$x_s=\tilde\mu(x_t,\hat x_0)+\tau z$: the mean of $q(x_s\mid x_t,x_0)$ with the denoised image in place of $x_0$. Ho et al. 2020, algorithm 2.
+
+    variance: `(schedule, x, s, t) -> tau^2`, `posterior_variance` (the default) or `transition_variance`. The step to sigma = 0 is noiseless.
+    """
+    variance = posterior_variance if variance is None else variance
+    times, _, sigma = _grid(denoise, schedule, x, times)
+    with torch.no_grad():
+        c_0, c_x, _ = schedule.posterior(times[1:], times[:-1])
+    yield x
+    for i, (c_image, c_state) in enumerate(zip(c_0.tolist(), c_x.tolist())):
+        s, t = times[i + 1], times[i]
+        mean = c_image * denoise(x, t) + c_state * x
+        if sigma[i + 1] > 0:
+            tau = torch.sqrt(variance(schedule, x, s, t)).to(x.device, x.dtype)
+            x = mean + tau * _normal(x, generator)
+        else:
+            x = mean
+        yield x
+    yield from _floor(denoise, schedule, x, times)
+
+
+def posterior_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    r"""$\tilde\beta$: $\sigma_{t|s}^2\sigma_s^2/\sigma_t^2$, the variance of $q(x_s\mid x_t,x_0)$; right for data at one point."""
+    return schedule.posterior(s, t).variance
+
+
+def transition_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    r"""$\beta$: $\sigma_{t|s}^2$, the variance of $q(x_t\mid x_s)$; right for data from $\mathcal N(0,I)$ on a VP path."""
+    return schedule.transition(s, t)[1]
+
+
+def last(states: Iterable[Tensor]) -> Tensor:
+    """The sample: the last state of a sampler. Raises ValueError when there is none."""
+    state = None
+    for state in states:
+        pass
+    if state is None:
+        raise ValueError("the sampler yielded no state")
+    return state
+
+
+def _grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The checked grid on the CPU in float64, with the path on it."""
+    _require_schedule(denoise, schedule)
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
+        raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
+    times = torch.as_tensor(times).detach().to("cpu", torch.float64)
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
+        raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
+    with torch.no_grad():
+        return times, *schedule(times)
+
+
+def _floor(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+    if times[-1] == 0 and schedule(times[-1])[1] > 0:
+        yield denoise(x, times[-1])
+
+
+def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device if generator is not None else x.device).to(x.device)
+
+
+def _steps(n: int) -> int:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of steps must be a positive integer, got {n!r}")
+    return n
+
+
+def _then_zero(times: Tensor) -> Tensor:
+    """Append 0, unless the grid ends there already: at the floor of a path, where one denoising step follows."""
+    return times if times[-1] == 0 else torch.cat([times, times.new_zeros(1)])

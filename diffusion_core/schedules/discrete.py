@@ -1,0 +1,92 @@
+r"""DDPM's $\beta_1..\beta_N$ as a path: the VP path at the knots $t=i/N$, with a rate that is constant between knots. Chapter 03."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_core.schedules.base import Schedule
+from diffusion_core.schedules.preserving import CosineVP
+
+
+class DDPM(Schedule):
+    r"""$\alpha_{i/N}^2=\bar\alpha_i=\prod_{j\le i}(1-\beta_j)$, $\sigma^2=1-\alpha^2$, $\log\alpha^2$ linear in t between knots. Ho et al. 2020, eq. 2-4.
+
+    betas: N variances inside (0, 1), noise growing with the index; array index i - 1 holds $\beta_i$. With the posterior variance the
+    last step of sampling is noiseless by itself, since $\sigma(0)=0$. At a knot, the rates are those of the interval that begins there.
+    """
+
+    def __init__(self, betas: Tensor | Sequence[float]):
+        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu().clone()
+        if betas.ndim != 1 or betas.numel() == 0:
+            raise ValueError(f"betas must be a sequence of N variances, got shape {tuple(betas.shape)}")
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError(f"every beta must lie inside (0, 1), got {float(betas.min()):.4g} to {float(betas.max()):.4g}. Betas are variances of one step, not products or percentages")
+        self.betas = betas
+        self._steps = -torch.log1p(-betas)
+        self._cumulative = F.pad(self._steps.cumsum(0), (1, 0))
+
+    @property
+    def alphas_bar(self) -> Tensor:
+        r"""$\bar\alpha_1..\bar\alpha_N$, (N,), float64: what tutorials call `alphas_cumprod`."""
+        return torch.exp(-self._cumulative[1:])
+
+    def integral(self, t: Tensor) -> Tensor:
+        r"""$-\log\alpha_t^2$."""
+        steps, cumulative = self._steps.to(t.device), self._cumulative.to(t.device)
+        position = t * len(steps)
+        knot = position.detach().floor().long().clamp(0, len(steps) - 1)
+        return cumulative[knot] + (position - knot) * steps[knot]
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-0.5 * self.integral(t))
+
+    def _sigma2(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self.integral(t))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        integral = F.softplus(-log_snr)
+        steps, cumulative = self._steps.to(integral.device), self._cumulative.to(integral.device)
+        knot = (torch.searchsorted(cumulative, integral, right=True) - 1).clamp(0, len(steps) - 1)
+        return (knot + (integral - cumulative[knot]) / steps[knot]) / len(steps)
+
+
+def linear_betas(steps: int = 1000, first: float | None = None, last: float | None = None) -> Tensor:
+    r"""(N,) evenly spaced variances from `first` to `last`.
+
+    The defaults are $\frac{1000}N10^{-4}$ and $\frac{1000}N\,0.02$: Ho et al. 2020 at N = 1000, and the same total noise at any N (pitfall:
+    with unscaled betas 200 steps leave $\bar\alpha_N=0.13$ of the signal).
+    """
+    _positive(steps)
+    first = 0.1 / steps if first is None else first
+    last = 20.0 / steps if last is None else last
+    if not 0 < first < 1 or not 0 < last < 1:
+        raise ValueError(f"betas from {first:.4g} to {last:.4g} leave (0, 1); with the default ends use more than 20 steps, or give the ends yourself")
+    return torch.linspace(first, last, steps, dtype=torch.float64)
+
+
+def scaled_linear_betas(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Tensor:
+    r"""(N,) squares of evenly spaced standard deviations: $\beta_i=\mathrm{linspace}(\sqrt{\beta_1},\sqrt{\beta_N})_i^2$.
+
+    Latent Diffusion's schedule, whose code calls it "linear" (Rombach et al. 2022).
+    """
+    _positive(steps)
+    if not (0 < first < 1 and 0 < last < 1):
+        raise ValueError(f"betas must lie inside (0, 1), got ends {first} and {last}")
+    return torch.linspace(math.sqrt(first), math.sqrt(last), steps, dtype=torch.float64) ** 2
+
+
+def cosine_betas(steps: int = 1000, s: float = 0.008, largest: float = 0.999) -> Tensor:
+    r"""(N,) $\beta_i=\min(1-\bar\alpha_i/\bar\alpha_{i-1},\ 0.999)$ of the cosine schedule, Nichol and Dhariwal 2021, section 3.2."""
+    _positive(steps)
+    if not 0 < largest < 1:
+        raise ValueError(f"the largest beta must lie inside (0, 1), got {largest}")
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return CosineVP(s).transition(t[:-1], t[1:])[1].clamp(max=largest)
+
+
+def _positive(steps: int) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")

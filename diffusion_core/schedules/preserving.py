@@ -1,0 +1,114 @@
+r"""Variance-preserving paths, $\alpha^2+\sigma^2=1$, and sub-VP, which has the same $\alpha$ and less noise. Derived in chapters 03, 07 and 14."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_core.schedules.base import Schedule
+
+
+class LinearVP(Schedule):
+    r"""The continuous DDPM: $\beta(t)=\beta_{min}+(\beta_{max}-\beta_{min})t$, $\alpha^2=e^{-B(t)}$, $\sigma^2=1-e^{-B(t)}$ with $B(t)=\int_0^t\beta$.
+
+    Song et al. 2021 (SDE), eq. 32-33. Raises ValueError unless 0 < beta_min <= beta_max.
+    """
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
+        if not 0 < beta_min <= beta_max < math.inf:
+            raise ValueError(f"need 0 < beta_min <= beta_max, got {beta_min} and {beta_max}; the usual values are 0.1 and 20 (N times DDPM's 1e-4 and 0.02 at N = 1000)")
+        self.beta_min, self.beta_max = float(beta_min), float(beta_max)
+
+    def integral(self, t: Tensor) -> Tensor:
+        r"""$B(t)=\beta_{min}t+\frac12(\beta_{max}-\beta_{min})t^2$."""
+        return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-0.5 * self.integral(t))
+
+    def _sigma2(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self.integral(t))
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        return self._time_of_integral(F.softplus(-log_snr))
+
+    def _time_of_integral(self, integral: Tensor) -> Tensor:
+        """The root of the quadratic B(t) = integral, in the form that does not cancel for small t."""
+        return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral))
+
+
+class SubVP(LinearVP):
+    r"""$\alpha=e^{-B/2}$ as in `LinearVP`, $\sigma=1-e^{-B}$: the standard deviation, not the variance. Song et al. 2021 (SDE), eq. 29."""
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self.integral(t))
+
+    def _sigma2(self, t: Tensor) -> Tensor:
+        return self._sigma(t) ** 2
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        return self._time_of_integral(2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr)))
+
+
+class CosineVP(Schedule):
+    r"""$\alpha=\cos(\frac{t+s}{1+s}\frac\pi2)\big/\cos(\frac{s}{1+s}\frac\pi2)$, Nichol and Dhariwal 2021, eq. 17.
+
+    Written with sines of the complementary angle $a(t)=\frac\pi2\frac{1-t}{1+s}$, so that $\alpha(1)=0$ exactly, and
+    $\sigma^2=\sin(a_0-a)\sin(a_0+a)/\sin^2a_0$, which keeps its digits near t = 0. Raises ValueError unless s > 0.
+    """
+
+    def __init__(self, s: float = 0.008):
+        if not 0 < s < math.inf:
+            raise ValueError(f"the offset s must be positive, got {s}; the usual value is 0.008")
+        self.s = float(s)
+        self._quarter = 0.5 * math.pi / (1 + self.s)
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(self._quarter * (1 - t)) / math.sin(self._quarter)
+
+    def _sigma2(self, t: Tensor) -> Tensor:
+        return torch.sin(self._quarter * t) * torch.sin(self._quarter * (2 - t)) / math.sin(self._quarter) ** 2
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        alpha = torch.exp(0.5 * F.logsigmoid(log_snr))
+        return 1 - torch.asin((alpha * math.sin(self._quarter)).clamp(max=1)) / self._quarter
+
+
+class SigmoidVP(Schedule):
+    r"""$\alpha^2=\frac{S(e)-S(u)}{S(e)-S(b)}$ with $u=b+(e-b)t$ and $S(u)=\mathrm{sigmoid}(u/\tau)$, $b$ = start, $e$ = end. Chen 2023, algorithm 1.
+
+    $\alpha(1)=0$ exactly. Raises ValueError unless start < end and tau > 0.
+    """
+
+    def __init__(self, start: float = -3.0, end: float = 3.0, tau: float = 1.0):
+        if not (math.isfinite(start) and math.isfinite(end) and start < end and 0 < tau < math.inf):
+            raise ValueError(f"need start < end and tau > 0, got start {start}, end {end}, tau {tau}; the usual values are -3, 3 and 1")
+        self.start, self.end = start / tau, end / tau
+
+    @staticmethod
+    def _difference(high: Tensor, low: Tensor) -> Tensor:
+        """sigmoid(high) - sigmoid(low), without cancellation."""
+        return torch.sinh((high - low) / 2) / (2 * torch.cosh(high / 2) * torch.cosh(low / 2))
+
+    def _parts(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        start, end = t.new_tensor(self.start), t.new_tensor(self.end)
+        return start + (end - start) * t, start, end
+
+    def _alpha2(self, t: Tensor) -> Tensor:
+        u, start, end = self._parts(t)
+        rest = (end - start) * (1 - t)
+        return torch.sinh(rest / 2) * torch.cosh(start / 2) / (torch.cosh(u / 2) * torch.sinh((end - start) / 2))
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        return self._alpha2(t).sqrt()
+
+    def _sigma2(self, t: Tensor) -> Tensor:
+        u, start, end = self._parts(t)
+        return self._difference(u, start) / self._difference(end, start)
+
+    def _time(self, log_snr: Tensor) -> Tensor:
+        _, start, end = self._parts(log_snr)
+        low, total = torch.sigmoid(start), self._difference(end, start)
+        u = torch.logit((low + total * torch.sigmoid(-log_snr)).clamp(0, 1))
+        return (u - start) / (end - start)
