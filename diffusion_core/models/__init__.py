@@ -1,0 +1,6 @@
+"""Networks in plain torch. They know nothing of diffusion: a batch, one number per sample and perhaps a class in, a batch out."""
+
+from .mlp import MLP
+from .unet import UNet
+
+__all__ = ["MLP", "UNet"]

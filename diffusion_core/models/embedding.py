@@ -1,0 +1,35 @@
+"""What every network of this folder does with its conditions: a number becomes waves, a class becomes a vector."""
+
+import torch
+from torch import Tensor, nn
+
+
+def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
+    r"""Waves of one number per sample: $\cos(\omega_k c),\ \sin(\omega_k c)$ with $\omega_k = 2\pi\,2^{k}/\text{period}$, $k = 0..n/2-1$.
+
+    A network sees small differences of `c` in the fast waves and large ones in the slow waves; the slowest does not repeat within
+    `period`, so the features tell apart every two values of a range that long.
+
+    c: (B,). n: an even number of features. Returns (B, n).
+    Source: Tancik et al. 2020 (Fourier features); VDM, Kingma et al. 2021, feeds them the log-SNR.
+    """
+    omega = 2 * torch.pi / period * 2.0 ** torch.arange(n // 2, device=c.device, dtype=c.dtype)
+    angle = c[:, None] * omega
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class LabelEmbedding(nn.Embedding):
+    """One learned vector for each of `num_classes` classes, and one more, with index `num_classes`, for "no class given".
+
+    The extra vector makes one network both conditional and unconditional (classifier-free guidance): training replaces some
+    labels by `num_classes`, and sampling without a label uses the same index.
+    """
+
+    def __init__(self, num_classes: int, width: int):
+        super().__init__(num_classes + 1, width)
+
+    def forward(self, label: Tensor | None, like: Tensor) -> Tensor:
+        """label: (B,) int64 in 0..num_classes, or None for no class at all; like: anything with B rows. Returns (B, width)."""
+        if label is None:
+            label = torch.full((len(like),), self.num_embeddings - 1, device=like.device)
+        return super().forward(label)
