@@ -1,0 +1,42 @@
+"""Figures of the book: one house style, pictures of distributions, and motion that needs no kernel.
+
+A notebook begins with `plots.use_style()`. Drawing functions take an optional `ax` and return the axes, so that they compose:
+`trajectories_1d(times, states, ax=density_over_time(log_prob, times))`. `animate` and `scrub` return an HTML element and want an alt text.
+Needs the extra `plot` (matplotlib and pillow).
+"""
+
+from .fields import density_1d, density_2d, density_over_time, histogram, score_field
+from .images import image_grid, tile
+from .motion import Animation, animate, frame
+from .paths import points_2d, trajectories_1d, trajectories_2d
+from .strip import scrub
+from .style import DATA, DIVERGING, EXACT, INK, MARKERS, MODEL, NOISE, PAPER, SEQUENTIAL, TRAVELLERS, WRONG, use_style
+
+__all__ = [
+    "Animation",
+    "DATA",
+    "DIVERGING",
+    "EXACT",
+    "INK",
+    "MARKERS",
+    "MODEL",
+    "NOISE",
+    "PAPER",
+    "SEQUENTIAL",
+    "TRAVELLERS",
+    "WRONG",
+    "animate",
+    "density_1d",
+    "density_2d",
+    "density_over_time",
+    "frame",
+    "histogram",
+    "image_grid",
+    "points_2d",
+    "score_field",
+    "scrub",
+    "tile",
+    "trajectories_1d",
+    "trajectories_2d",
+    "use_style",
+]
