@@ -78,8 +78,7 @@ class GaussianMixture(Oracle):
         self.event = means.shape[1:]
         self.means = means.reshape(len(means), -1)
         self._variances, self._basis = _eigen(torch.as_tensor(covariances, dtype=torch.float64), self.means, self.event)
-        weights = torch.ones(len(means)) if weights is None else torch.as_tensor(weights)
-        weights = weights.to(torch.float64)
+        weights = torch.ones(len(means), dtype=torch.float64) if weights is None else double(weights)
         if weights.shape != (len(means),) or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
         self.weights = weights / weights.sum()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, _require_schedule
-from diffusion_core.schedules import Schedule
+from diffusion_core.schedules import Schedule, double
 
 Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
 
@@ -114,7 +114,7 @@ def _grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tup
     _require_schedule(denoise, schedule)
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
         raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
-    times = torch.as_tensor(times).detach().to("cpu", torch.float64)
+    times = double(times).detach().cpu()
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
         raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
     with torch.no_grad():
