@@ -1,6 +1,7 @@
 """A line that shows how a long loop gets on, to whoever watches, and leaves nothing behind."""
 
 import os
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -35,8 +36,8 @@ class Progress:
                 ...
                 progress.advance(loss)
 
-    In a terminal it is a tqdm bar that disappears at the end; in a live notebook a line in the cell's output that is emptied at the
-    end; for nobody (`watched` is None, or show=False) nothing at all. show=True draws to a terminal even when none is seen.
+    In a terminal it is a line of stderr that disappears at the end; in a live notebook a line in the cell's output that is emptied at
+    the end; for nobody (`watched` is None, or show=False) nothing at all. show=True draws on stderr when nobody is seen to watch.
     Raises ImportError, naming the extra to install, when tqdm is missing and somebody watches.
     """
 
@@ -48,36 +49,34 @@ class Progress:
                 from tqdm import tqdm
             except ImportError as error:
                 raise ImportError('the progress line needs tqdm: pip install "diffusion-core[train]", or pass progress=False') from error
-            self._tqdm = tqdm
+            self._format = tqdm.format_meter
 
     def __enter__(self) -> Self:
         self.start = self.drawn = time.perf_counter()
-        if self.place == "terminal":
-            self._bar = self._tqdm(total=self.steps, leave=False, file=sys.stderr)
-        elif self.place == "notebook":
+        if self.place == "notebook":
             from IPython.display import display
 
             self._line = display({"text/plain": ""}, raw=True, display_id=True)
         return self
 
     def advance(self, loss: float) -> None:
-        """One step is done; `loss` is smoothed over about the last fifty."""
+        """One step is done; the loss shown is a mean over about the last fifty."""
         self.done += 1
         self.loss = loss if self.done == 1 else self.loss + max(1 / self.done, 0.02) * (loss - self.loss)
         now = time.perf_counter()
-        if self.place is None or now - self.drawn < 0.2:
-            return
-        self.drawn = now
-        note = f"loss {self.loss:.4g}"
-        if self.place == "terminal":
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(self.done - self._bar.n)
-        else:
-            text = self._tqdm.format_meter(self.done, self.steps, now - self.start, ncols=90, postfix=note)
-            self._line.update({"text/plain": text}, raw=True)
+        if self.place is not None and now - self.drawn > 0.2:
+            self.drawn = now
+            width = shutil.get_terminal_size().columns if self.place == "terminal" else 90
+            self._show(self._format(self.done, self.steps, now - self.start, ncols=width, postfix=f"loss {self.loss:.4g}"))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.place is not None:
+            self._show("")
+
+    def _show(self, text: str) -> None:
         if self.place == "terminal":
-            self._bar.close()
-        elif self.place == "notebook":
-            self._line.update({"text/plain": ""}, raw=True)
+            erase_line = "\r\x1b[K"
+            sys.stderr.write(erase_line + text)
+            sys.stderr.flush()
+        else:
+            self._line.update({"text/plain": text}, raw=True)
