@@ -1,0 +1,190 @@
+r"""How far two samples are apart: sliced Wasserstein, energy distance, MMD, Fréchet feature distance, class accuracy.
+
+A distance between finite samples is never zero, even when both come from one distribution, and it depends on how many there are. So a
+figure means something only beside its N and its *floor*, the same figure for real data against other real data of the same N:
+
+    got = sliced_wasserstein(samples, real)
+    low, spread = floor(sliced_wasserstein, much_real, len(samples), len(real))
+
+Samples are tensors (N, *D) on one device; distances flatten D and are computed in float64 on the CPU.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def _pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Both samples as float64 matrices on the CPU, after a look at their shapes and values."""
+    if x.ndim < 2 or x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"two samples must be (N, *D) and (M, *D) with the same D, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if min(len(x), len(y)) < least:
+        raise ValueError(f"each sample needs at least {least} points, got {len(x)} and {len(y)}")
+    pair = x.detach().flatten(1).cpu().double(), y.detach().flatten(1).cpu().double()
+    if not all(z.isfinite().all() for z in pair):
+        raise ValueError("a sample holds NaN or inf, so no distance to it exists; look at the sampler that made it")
+    return pair
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 2, generator: torch.Generator | None = None) -> float:
+    r"""The Wasserstein distance along random lines, $\big(\mathbb E_\theta\,W_p^p(\theta^\top x,\theta^\top y)\big)^{1/p}$, $\theta$ uniform on the sphere.
+
+    On a line $W_p^p=\int_0^1|F_x^{-1}(u)-F_y^{-1}(u)|^p\,du$: sort both, and integrate the difference of two staircases exactly, also for
+    N ≠ M. (`scipy.stats.wasserstein_distance` is this for p = 1 and one line.) The only approximation is the average over `projections`.
+
+    In the units of x. For two Gaussians that differ by a shift m in d dimensions, p = 2: $\|m\|/\sqrt d$. Raises ValueError for samples
+    whose shapes do not fit, that are empty or not finite, and for p < 1. Source: Bonneel et al. 2015.
+    """
+    if p < 1 or projections < 1:
+        raise ValueError(f"the order p and the number of projections must be at least 1, got p = {p} and {projections}")
+    x, y = _pair(x, y)
+    n, m = len(x), len(y)
+    theta = torch.randn(x.shape[1], projections, generator=generator, dtype=torch.float64)
+    theta /= theta.norm(dim=0)
+    x, y = (x @ theta).sort(dim=0).values, (y @ theta).sort(dim=0).values
+    ends = torch.cat([torch.arange(n + 1) * m, torch.arange(1, m) * n]).unique()
+    widths, left = ends.diff().double() / (n * m), ends[:-1]
+    gaps = (x[left // m] - y[left // n]).abs() ** p
+    return float((widths @ gaps).mean() ** (1 / p))
+
+
+def energy_kernel(z: Tensor) -> Tensor:
+    r"""$k(a,b)=-\|a-b\|$ between all rows of z (N, D) -> (N, N): with it, MMD² is the energy distance."""
+    return -torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def gaussian_kernel(z: Tensor) -> Tensor:
+    r"""$k(a,b)=\exp\!\big(-\|a-b\|^2/2h^2\big)$ between all rows of z (N, D) -> (N, N); h is the median distance of two different rows."""
+    distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    upper = distance[*torch.triu_indices(len(z), len(z), 1)]
+    return torch.exp(-0.5 * (distance / upper.median()) ** 2)
+
+
+def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor] = gaussian_kernel) -> float:
+    r"""The squared maximum mean discrepancy $\mathbb E\,k(x,x')+\mathbb E\,k(y,y')-2\,\mathbb E\,k(x,y)$, means over all pairs of the samples.
+
+    As one quadratic form: $a^\top Ka$ with K the kernel of the pooled sample and $a_i=1/N$ on x, $-1/M$ on y. Never negative; its
+    mean under "no difference" is positive and shrinks like 1/N (the pairs of a point with itself count). Raises as `sliced_wasserstein`.
+    Memory: (N + M)² numbers. Source: Gretton et al. 2012, equation 5.
+    """
+    x, y = _pair(x, y, least=2)
+    a = _weights(len(x), len(y))
+    return float(a @ kernel(torch.cat([x, y])) @ a)
+
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    r"""$2\,\mathbb E\|x-y\|-\mathbb E\|x-x'\|-\mathbb E\|y-y'\|$, means over all pairs of the samples; in the units of x.
+
+    Zero for equal distributions and only for them. `scipy.stats.energy_distance` is its root, on a line. Raises as `sliced_wasserstein`.
+    Source: Székely and Rizzo 2013.
+    """
+    return mmd2(x, y, energy_kernel)
+
+
+def permutation_test(
+    x: Tensor,
+    y: Tensor,
+    kernel: Callable[[Tensor], Tensor] = energy_kernel,
+    permutations: int = 500,
+    generator: torch.Generator | None = None,
+) -> float:
+    r"""The p-value of "x and y come from one distribution", by `mmd2` with this kernel.
+
+    If they do, shuffling the pooled sample changes nothing, so the observed value ranks uniformly among `permutations` shuffled ones:
+    $p=(1+\#\{\text{shuffled}\ge\text{observed}\})/(1+\text{permutations})$, exact at every N. Small p: the samples differ.
+    x and y must hold independent draws. Raises as `sliced_wasserstein`. Source: Gretton et al. 2012; Phipson and Smyth 2010.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    x, y = _pair(x, y, least=2)
+    gram = kernel(torch.cat([x, y]))
+    a = _weights(len(x), len(y))
+    shuffled = torch.stack([a] + [a[torch.randperm(len(a), generator=generator)] for _ in range(permutations)])
+    values = ((shuffled @ gram) * shuffled).sum(dim=1)
+    # Equal partitions of the pooled sample may differ by rounding; they count as ties.
+    tie = 1e-12 * gram.abs().max()
+    return (1 + int((values[1:] >= values[0] - tie).sum())) / (1 + permutations)
+
+
+def _weights(n: int, m: int) -> Tensor:
+    return torch.cat([torch.full((n,), 1 / n, dtype=torch.float64), torch.full((m,), -1 / m, dtype=torch.float64)])
+
+
+def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> float:
+    r"""The squared 2-Wasserstein distance of two Gaussians, $\|\mu_x-\mu_y\|^2+\mathrm{tr}\big(\Sigma_x+\Sigma_y-2(\Sigma_x^{1/2}\Sigma_y\Sigma_x^{1/2})^{1/2}\big)$.
+
+    Means (D,), covariances (D, D) symmetric and positive semidefinite. The roots come from eigenvalues, which stay real where a
+    covariance is singular (dead features; N < D) and `scipy.linalg.sqrtm` of the product does not. Source: Dowson and Landau 1982.
+    """
+    cov_x, cov_y = cov_x.double(), cov_y.double()
+    values, vectors = torch.linalg.eigh(cov_x)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
+    shift = (mean_x.double() - mean_y.double()).square().sum()
+    return float((shift + cov_x.trace() + cov_y.trace() - 2 * cross).clamp(min=0))
+
+
+def frechet_feature_distance(x: Tensor, y: Tensor, classifier: nn.Module) -> float:
+    r"""`frechet_distance` of the Gaussians fitted to `classifier.features` of two image samples (N, C, H, W) in [-1, 1]; no unit.
+
+    FID is this figure with Inception's features, of which digits know nothing: hence the other name. Biased upward by about 1/N, so state N,
+    the reference and the floor. Raises as `sliced_wasserstein`. Source: Heusel et al. 2017.
+    """
+    x, y = _pair(_evaluate(classifier.features, classifier, x), _evaluate(classifier.features, classifier, y), least=2)
+    return frechet_distance(x.mean(dim=0), x.T.cov(), y.mean(dim=0), y.T.cov())
+
+
+def class_accuracy(x: Tensor, labels: Tensor, classifier: nn.Module) -> float:
+    """The fraction of images x (N, C, H, W) in which the classifier sees the class `labels` (N,) asks for.
+
+    Judge it beside the classifier's accuracy on real test images. Raises ValueError where x and labels differ in number or are empty.
+    """
+    if len(x) != len(labels) or len(x) == 0:
+        raise ValueError(f"every image needs one label, got {len(x)} images and {len(labels)} labels")
+    return float((_evaluate(classifier, classifier, x).argmax(dim=1) == labels.cpu()).double().mean())
+
+
+@torch.no_grad()
+def _evaluate(layer: Callable[[Tensor], Tensor], classifier: nn.Module, x: Tensor) -> Tensor:
+    """`layer` of a classifier in evaluation mode on all of x, 500 images at a time, on the classifier's device; the result on the CPU."""
+    if classifier.training:
+        raise ValueError("the classifier is in training mode, where a batch changes the answer; call classifier.eval() first")
+    home = next(classifier.parameters())
+    return torch.cat([layer(chunk.to(home.device, home.dtype)).cpu() for chunk in x.split(500)])
+
+
+def floor(
+    metric: Callable[[Tensor, Tensor], float],
+    real: Tensor,
+    n: int,
+    m: int,
+    labels: Tensor | None = None,
+    repeats: int = 5,
+    generator: torch.Generator | None = None,
+) -> tuple[float, float]:
+    """What `metric` reads on real data: mean and standard deviation over `repeats` random splits of `real` into n and m different items.
+
+    n, m: the sizes of the samples in the figure it is to stand beside. labels (len(real),): with them each class is split in proportion,
+    as it is when a model is asked for equally many of each class; chance differences in the class counts would raise the floor.
+
+    Raises ValueError when `real` holds fewer than n + m items, or `labels` are not one an item.
+    """
+    if n + m > len(real) or min(n, m) < 1 or repeats < 2:
+        raise ValueError(f"the floor needs n + m different real items and 2 repeats, got n = {n}, m = {m} of {len(real)}, {repeats} repeats")
+    if labels is not None and labels.shape != (len(real),):
+        raise ValueError(f"labels must be one an item, shape ({len(real)},), got {tuple(labels.shape)}")
+    readings = []
+    for _ in range(repeats):
+        order = torch.randperm(len(real), generator=generator)
+        if labels is not None:
+            order = order[_class_quantile(labels.cpu()[order]).argsort(stable=True)]
+        readings.append(metric(real[order[:n]], real[order[n : n + m]]))
+    values = torch.tensor(readings, dtype=torch.float64)
+    return float(values.mean()), float(values.std())
+
+
+def _class_quantile(labels: Tensor) -> Tensor:
+    """For each item how far through the items of its own class it comes, in (0, 1): sorting by it deals all classes out evenly."""
+    members = labels[:, None] == labels.unique()
+    return ((members.cumsum(dim=0) - 0.5) / members.sum(dim=0))[members]
