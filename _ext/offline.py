@@ -7,6 +7,12 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 CHECK_MARK = "✓ "
+REPLACEMENTS = (
+    ('<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (' role="doc-biblioentry"', ""),
+    ("<p>Proof. ", '<p><span class="proof-word">Proof.</span> '),
+    *((f' id="{name}-content">', ">") for name in ("proof", "exercise", "solution")),
+)
 
 
 class MarkChecks(SphinxPostTransform):
@@ -22,9 +28,10 @@ class MarkChecks(SphinxPostTransform):
 
 
 def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Drop scripts that are declared twice or that only serve live kernels (thebe); mend the ARIA roles of the bibliography.
+    """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend three things in the page's HTML.
 
     docutils puts each reference (role doc-biblioentry) straight into a list (role list), which the ARIA standard does not allow.
+    sphinx-proof begins a proof with the bare word "Proof." and gives every content section of a page the same id.
     """
     kept, seen = [], set()
     for script in context.get("script_files", []):
@@ -34,9 +41,11 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, 
         seen.add(key)
         kept.append(script)
     context["script_files"][:] = kept
-    if "citation-list" in (context.get("body") or ""):
-        body = context["body"].replace('<div role="list" class="citation-list">', '<div class="citation-list">')
-        context["body"] = body.replace(' role="doc-biblioentry"', "")
+    body = context.get("body") or ""
+    for old, new in REPLACEMENTS:
+        body = body.replace(old, new)
+    if body:
+        context["body"] = body
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
