@@ -31,8 +31,8 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
     if np.broadcast_shapes(x.shape, y.shape) not in (x.shape, y.shape):
         raise ValueError(f"check {label!r}: shapes {x.shape} and {y.shape} only meet in a third shape; reshape one of them")
     if stderr is None:
-        if atol <= 0 and rtol <= 0:
-            raise ValueError(f"check {label!r}: give a positive atol or rtol, or the stderr of a Monte Carlo estimate")
+        if not (atol >= 0 and rtol >= 0 and 0 < atol + rtol < np.inf):
+            raise ValueError(f"check {label!r}: give a positive, finite atol or rtol, or the stderr of a Monte Carlo estimate")
         bound = atol + rtol * np.abs(y)
         parts = [f"{atol:g}"] * (atol > 0) + [f"{rtol:g} |want|"] * (rtol > 0)
         claim = f"|got - want| <= {' + '.join(parts)}"
@@ -52,8 +52,10 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
 
 
 def check_below(label: str, got: Any, bound: Any) -> None:
-    """Assert got <= bound elementwise and print one stable line; a NaN counts as false."""
+    """Assert got <= bound elementwise and print one stable line; a NaN counts as false. Raises ValueError for an infinite bound."""
     x, y = _array(got, label, "got"), _array(bound, label, "bound")
+    if np.isposinf(y).any():
+        raise ValueError(f"check {label!r}: a bound of infinity cannot fail; give a finite one")
     if not (x <= y).all():
         raise AssertionError(f"{label}: {x!r} is not below {y!r}")
     shown = f" {float(y):g}" if y.ndim == 0 and isinstance(bound, (int, float)) else " its bound"

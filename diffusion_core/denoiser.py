@@ -22,7 +22,8 @@ class Denoiser(nn.Module):
 
     net: `net(c_in * x, c, **cond) -> y` of the shape of x, called with $c_{in}=1/\sqrt{\alpha^2\sigma_{data}^2+\sigma^2}$, so that its input has unit
     variance, and c = the log-SNR (B,), clamped to `LOG_SNR_RANGE` = [-20, 20].
-    target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is).
+    target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is), for `edm(sigma_data)` the same.
+    Raises ValueError for a sigma_data that is not positive or not the target's, and for a schedule that is none.
     """
 
     def __init__(self, net: nn.Module, schedule: Schedule, target: Target, sigma_data: float = 1.0):
@@ -31,6 +32,9 @@ class Denoiser(nn.Module):
             raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
         if not isinstance(schedule, Schedule):
             raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {type(schedule).__name__}")
+        meant = getattr(target, "sigma_data", sigma_data)
+        if meant != sigma_data:
+            raise ValueError(f"the target was made for sigma_data = {meant} and the denoiser for {sigma_data}; give both the standard deviation of the data: Denoiser(net, schedule, edm({meant}), sigma_data={meant})")
         self.net, self.schedule, self.target, self.sigma_data = net, schedule, target, float(sigma_data)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:

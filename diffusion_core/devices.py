@@ -16,11 +16,10 @@ def device() -> torch.device:
     name = os.environ.get("DIFFUSION_CORE_DEVICE")
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
-        here = ", ".join(k for k, there in present.items() if there)
-        raise ValueError(f"DIFFUSION_CORE_DEVICE={name!r}: no such device here; use one of {here}, or unset the variable")
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    present = ["cpu", *["cuda"] * bool(gpus), *gpus, *["mps"] * torch.backends.mps.is_available()]
+    if name not in present:
+        raise ValueError(f"DIFFUSION_CORE_DEVICE={name!r}: no such device here; use one of {', '.join(present)}, or unset the variable")
     return torch.device(name)
 
 

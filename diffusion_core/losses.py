@@ -96,22 +96,22 @@ def edm_weight(sigma_data: float = 0.5) -> Weight:
 
 
 def vlb(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=-\frac12\dot\lambda\,\mathrm{SNR}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 17.
+    r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=\frac{\alpha(\alpha\dot\sigma-\sigma\dot\alpha)}{\sigma^3}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 17.
 
-    On the sum over coordinates; `denoising_loss` takes the mean. Raises ValueError where the SNR is 0 or infinite.
+    On the sum over coordinates; `denoising_loss` takes the mean. Raises ValueError where a rate of the path is infinite (`Schedule.rates`).
     """
     t = double(t)
-    sigma2 = schedule(t)[1] ** 2
-    slope = -schedule.diffusion2(t) / sigma2
-    return -0.5 * slope * _snr_and_one(schedule, t, target)[0]
+    (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
+    factor, m, n = targets.determinant(schedule, target, t)
+    return alpha ** (1 - 2 * m) * sigma ** (-1 - 2 * n) * (alpha * d_sigma - sigma * d_alpha) / factor**2
 
 
 def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
     r"""(n,) stratified uniform times in (0.001, 1): one in each of n equal cells, in random order of samples. Kingma et al. 2021, appendix I."""
     device = generator.device if generator is not None else None
-    offset = torch.rand((), generator=generator, dtype=torch.float64, device=device)
+    offset = double(torch.rand((), generator=generator, dtype=torch.float32, device=device))
     cells = torch.arange(n, dtype=torch.float64, device=offset.device)
-    shuffled = torch.randperm(n, generator=generator, device=device)
+    shuffled = torch.randperm(n, generator=generator, device=device).to(offset.device)
     return 0.001 + 0.999 * ((cells + offset) / n)[shuffled]
 
 
@@ -122,7 +122,7 @@ def discrete_times(steps: int) -> Times:
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
         i = torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device if generator is not None else None)
-        return i.to(torch.float64) / steps
+        return double(i) / steps
 
     return times
 
@@ -133,7 +133,7 @@ def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
         raise ValueError(f"std must be positive, got {std}; the usual value is 1.2")
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
-        z = torch.randn(n, generator=generator, dtype=torch.float64, device=generator.device if generator is not None else None)
+        z = double(torch.randn(n, generator=generator, dtype=torch.float32, device=generator.device if generator is not None else None))
         low, high = schedule.log_snr_range()
         return schedule.time((-2 * (mean + std * z)).clamp(low, high))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, _require_schedule
-from diffusion_core.schedules import Schedule, double
+from diffusion_core.schedules import Schedule, double, per_sample
 
 Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
 
@@ -50,14 +50,17 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
 
     Song et al. 2021 (DDIM), eq. 12 and 16, on any path and any stride. eta = 0 is deterministic, an Euler step in $(x/\alpha,\sigma/\alpha)$; eta = 1 is
     ancestral sampling of the strided chain. Raises ValueError for eta outside [0, 1] and for a bad grid.
+
+    $\sqrt{\sigma_s^2-\tau^2}$ is computed as $\sigma_s\sqrt{1-\eta^2+\eta^2e^{\lambda_t-\lambda_s}}$, which neither cancels nor turns negative.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
     times, alpha, sigma = _grid(denoise, schedule, x, times)
     with torch.no_grad():
-        tau2 = eta**2 * schedule.posterior(times[1:], times[:-1]).variance
-    keep = torch.sqrt(sigma[1:] ** 2 - tau2) / sigma[:-1]
-    steps = zip(times, (alpha[1:] - alpha[:-1] * keep).tolist(), keep.tolist(), tau2.sqrt().tolist())
+        tau = eta * schedule.posterior(times[1:], times[:-1]).variance.sqrt()
+    closer = (alpha[:-1] * sigma[1:]) / (alpha[1:] * sigma[:-1])
+    keep = sigma[1:] / sigma[:-1] * torch.sqrt(1 - eta**2 + (eta * closer) ** 2)
+    steps = zip(times, (alpha[1:] - alpha[:-1] * keep).tolist(), keep.tolist(), tau.tolist())
     yield x
     for t, c_0, c_x, tau in steps:
         x = c_0 * denoise(x, t) + c_x * x
@@ -70,7 +73,8 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
 def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, variance: Variance | None = None, generator: torch.Generator | None = None) -> Iterator[Tensor]:
     r"""$x_s=\tilde\mu(x_t,\hat x_0)+\tau z$: the mean of $q(x_s\mid x_t,x_0)$ with the denoised image in place of $x_0$. Ho et al. 2020, algorithm 2.
 
-    variance: `(schedule, x, s, t) -> tau^2`, `posterior_variance` (the default) or `transition_variance`. The step to sigma = 0 is noiseless.
+    variance: `(schedule, x, s, t) -> tau^2`, a scalar, (B,) or like x: `posterior_variance` (the default) or `transition_variance`. The step to
+    sigma = 0 is noiseless.
     """
     variance = posterior_variance if variance is None else variance
     times, _, sigma = _grid(denoise, schedule, x, times)
@@ -81,8 +85,8 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
         s, t = times[i + 1], times[i]
         mean = c_image * denoise(x, t) + c_state * x
         if sigma[i + 1] > 0:
-            tau = torch.sqrt(variance(schedule, x, s, t)).to(x.device, x.dtype)
-            x = mean + tau * _normal(x, generator)
+            tau = torch.sqrt(variance(schedule, x, s, t))
+            x = mean + (per_sample(tau, x) if tau.ndim < 2 else tau.to(x.device, x.dtype)) * _normal(x, generator)
         else:
             x = mean
         yield x

@@ -59,6 +59,7 @@ def edm(sigma_data: float = 0.5) -> Target:
         root = torch.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
         return sigma / (sigma_data * root), -alpha * sigma_data / root
 
+    target.sigma_data = float(sigma_data)
     return target
 
 

@@ -55,7 +55,7 @@ class Schedule(ABC):
 
     def _log_snr(self, t: Tensor) -> Tensor:
         """The log-SNR in float64, +-inf where sigma or alpha is 0."""
-        return 2 * self._alpha(t).log() - self._sigma2(t).log()
+        return 2 * (self._alpha(t).log() - self._sigma(t).log())
 
     def __call__(self, t: Time) -> tuple[Tensor, Tensor]:
         r"""$(\alpha_t,\sigma_t)$. Raises ValueError for t outside [0, 1]."""
@@ -79,18 +79,19 @@ class Schedule(ABC):
         """
         lam = double(log_snr)
         low, high = self.log_snr_range()
-        slack = 1e-6
+        slack, rounding = 1e-6, 1e-14
         if not bool(((lam <= high + slack) & (lam >= low - slack)).all()):
             raise ValueError(f"{type(self).__name__} takes log-SNRs from {low:.4g} to {high:.4g}; asked for {float(lam.min()):.4g} to {float(lam.max()):.4g}. Choose values inside, or a schedule with a wider range")
         t = self._time(lam.clamp(low, high)).clamp(0, 1)
-        return _like(torch.where(lam >= high, 0.0, torch.where(lam <= low, 1.0, t)), log_snr)
+        at_data, at_noise = lam >= high - rounding * abs(high), lam <= low + rounding * abs(low)
+        return _like(torch.where(at_data, 0.0, torch.where(at_noise, 1.0, t)), log_snr)
 
     def rates(self, t: Time) -> tuple[Tensor, Tensor]:
-        r"""$(\dot\alpha_t,\dot\sigma_t)$ by forward-mode differentiation. Raises ValueError where one is infinite ($\dot\sigma$ of VP paths at t = 0)."""
+        r"""$(\dot\alpha_t,\dot\sigma_t)$ by forward-mode differentiation. Raises ValueError where one is infinite ($\dot\sigma$ of VP paths at t = 0, $\dot\alpha$ of `SigmoidVP` at t = 1)."""
         u = _checked(t)
         rates = self._rates(u, self._alpha, self._sigma)
         if not all(bool(rate.isfinite().all()) for rate in rates):
-            raise ValueError(f"the rates of {type(self).__name__} are infinite at one of the times asked for (t = 0 on variance-preserving paths); keep t away from the end")
+            raise ValueError(f"the rates of {type(self).__name__} are infinite at one of the times asked for, {_shown(u)}: a square root begins at t = 0 on variance-preserving paths and ends at t = 1 on SigmoidVP. Keep t away from that end")
         return _like(rates[0], t), _like(rates[1], t)
 
     @staticmethod
@@ -124,7 +125,7 @@ class Schedule(ABC):
     def posterior(self, s: Time, t: Time) -> Posterior:
         r"""$q(x_s\mid x_t,x_0)$ for s < t: mean $\alpha_s\frac{\sigma^2_{t|s}}{\sigma_t^2}x_0+\alpha_{t|s}\frac{\sigma_s^2}{\sigma_t^2}x_t$, variance $\sigma^2_{t|s}\frac{\sigma_s^2}{\sigma_t^2}$ (Ho et al. 2020, eq. 6-7, on any path)."""
         u, v, ratio = self._pair(s, t)
-        kept = self._sigma2(u) / self._sigma2(v)
+        kept = (self._sigma(u) / self._sigma(v)) ** 2
         coef_xt = self._alpha(v) / self._alpha(u) * kept
         return Posterior(_like(self._alpha(u) * ratio, t), _like(coef_xt, t), _like(self._sigma2(u) * ratio, t))
 

@@ -37,7 +37,7 @@ class DDPM(Schedule):
         r"""$-\log\alpha_t^2$."""
         steps, cumulative = self._steps.to(t.device), self._cumulative.to(t.device)
         position = t * len(steps)
-        knot = position.detach().floor().long().clamp(0, len(steps) - 1)
+        knot = (position.detach() + 1e-9).floor().long().clamp(0, len(steps) - 1)
         return cumulative[knot] + (position - knot) * steps[knot]
 
     def _alpha(self, t: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class DDPM(Schedule):
         return -torch.expm1(-self.integral(t))
 
     def _time(self, log_snr: Tensor) -> Tensor:
-        integral = F.softplus(-log_snr)
+        integral = torch.logaddexp(torch.zeros_like(log_snr), -log_snr)
         steps, cumulative = self._steps.to(integral.device), self._cumulative.to(integral.device)
         knot = (torch.searchsorted(cumulative, integral, right=True) - 1).clamp(0, len(steps) - 1)
         return (knot + (integral - cumulative[knot]) / steps[knot]) / len(steps)

@@ -13,7 +13,7 @@ class Learned(nn.Module, Schedule):
     r"""Variance-preserving with $\lambda_t$ = `net(t)`: $\alpha^2=\mathrm{sigmoid}(\lambda_t)$, $\sigma^2=\mathrm{sigmoid}(-\lambda_t)$.
 
     net: float64 (B,) or () -> the same shape, strictly decreasing, such as `MonotoneLogSNR`. Its log-SNR is finite at both ends, so this
-    path has a floor $\sigma(0)>0$ and $\alpha(0)=\sqrt{1-\sigma(0)^2}$; the inverse is found by bisection.
+    path has a floor $\sigma(0)>0$ and $\alpha(0)=\sqrt{1-\sigma(0)^2}$; the inverse is found by bisection. Times move to the net's device and back.
     Raises ValueError when the net does not decrease.
     """
 
@@ -29,7 +29,8 @@ class Learned(nn.Module, Schedule):
         return Schedule.__call__(self, t)
 
     def _log_snr(self, t: Tensor) -> Tensor:
-        return self.net(t)
+        home = next((p.device for p in self.parameters()), t.device)
+        return self.net(t.to(home)).to(t.device)
 
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.exp(0.5 * F.logsigmoid(self._log_snr(t)))

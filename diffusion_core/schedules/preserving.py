@@ -31,7 +31,7 @@ class LinearVP(Schedule):
         return -torch.expm1(-self.integral(t))
 
     def _time(self, log_snr: Tensor) -> Tensor:
-        return self._time_of_integral(F.softplus(-log_snr))
+        return self._time_of_integral(torch.logaddexp(torch.zeros_like(log_snr), -log_snr))
 
     def _time_of_integral(self, integral: Tensor) -> Tensor:
         """The root of the quadratic B(t) = integral, in the form that does not cancel for small t."""
@@ -71,8 +71,11 @@ class CosineVP(Schedule):
         return torch.sin(self._quarter * t) * torch.sin(self._quarter * (2 - t)) / math.sin(self._quarter) ** 2
 
     def _time(self, log_snr: Tensor) -> Tensor:
-        alpha = torch.exp(0.5 * F.logsigmoid(log_snr))
-        return 1 - torch.asin((alpha * math.sin(self._quarter)).clamp(max=1)) / self._quarter
+        """From $\\sin a=\\alpha\\sin a_0$ the tangent of $a_0-a$, as a quotient of sums of positive numbers: exact to rounding at both ends."""
+        sin, cos = math.sin(self._quarter), math.cos(self._quarter)
+        alpha, sigma2 = torch.exp(0.5 * F.logsigmoid(log_snr)), torch.sigmoid(-log_snr)
+        cos_a = torch.sqrt(cos**2 + sigma2 * sin**2)
+        return torch.atan2(sin * sigma2 / (cos_a + alpha * cos), cos * cos_a + alpha * sin**2) / self._quarter
 
 
 class SigmoidVP(Schedule):
@@ -86,29 +89,27 @@ class SigmoidVP(Schedule):
             raise ValueError(f"need start < end and tau > 0, got start {start}, end {end}, tau {tau}; the usual values are -3, 3 and 1")
         self.start, self.end = start / tau, end / tau
 
-    @staticmethod
-    def _difference(high: Tensor, low: Tensor) -> Tensor:
-        """sigmoid(high) - sigmoid(low), without cancellation."""
-        return torch.sinh((high - low) / 2) / (2 * torch.cosh(high / 2) * torch.cosh(low / 2))
-
-    def _parts(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        start, end = t.new_tensor(self.start), t.new_tensor(self.end)
-        return start + (end - start) * t, start, end
-
-    def _alpha2(self, t: Tensor) -> Tensor:
-        u, start, end = self._parts(t)
-        rest = (end - start) * (1 - t)
-        return torch.sinh(rest / 2) * torch.cosh(start / 2) / (torch.cosh(u / 2) * torch.sinh((end - start) / 2))
-
     def _alpha(self, t: Tensor) -> Tensor:
-        return self._alpha2(t).sqrt()
+        return torch.sqrt(self._share(t, -self.end, -self.start, 1 - t))
 
     def _sigma2(self, t: Tensor) -> Tensor:
-        u, start, end = self._parts(t)
-        return self._difference(u, start) / self._difference(end, start)
+        return self._share(t, self.start, self.end, t)
 
     def _time(self, log_snr: Tensor) -> Tensor:
-        _, start, end = self._parts(log_snr)
-        low, total = torch.sigmoid(start), self._difference(end, start)
-        u = torch.logit((low + total * torch.sigmoid(-log_snr)).clamp(0, 1))
-        return (u - start) / (end - start)
+        from_data = self._elapsed(torch.sigmoid(-log_snr), self.start, self.end)
+        from_noise = self._elapsed(torch.sigmoid(log_snr), -self.end, -self.start)
+        return torch.where(log_snr > 0, from_data, 1 - from_noise)
+
+    @staticmethod
+    def _share(t: Tensor, low: float, high: float, elapsed: Tensor) -> Tensor:
+        r"""$\frac{S(u)-S(low)}{S(high)-S(low)}$ at u = low + (high - low) elapsed, by $S(u)-S(l)=S(u)S(-l)(1-e^{l-u})$: nothing cancels or overflows."""
+        low, high = t.new_tensor(low), t.new_tensor(high)
+        u = low * (1 - elapsed) + high * elapsed
+        return torch.sigmoid(u) / torch.sigmoid(high) * torch.expm1((low - high) * elapsed) / torch.expm1(low - high)
+
+    @staticmethod
+    def _elapsed(share: Tensor, low: float, high: float) -> Tensor:
+        r"""The inverse of `_share`: $u-l=\log(1+ke^{-l})-\log(1-k)$ with $k=S(u)(1-e^{l-u})$, as a share of high - low."""
+        low, high = share.new_tensor(low), share.new_tensor(high)
+        k = share * torch.sigmoid(high) * -torch.expm1(low - high)
+        return (torch.logaddexp(torch.zeros_like(k), k.log() - low) - torch.log1p(-k)) / (high - low)
