@@ -55,10 +55,15 @@ def energy_kernel(z: Tensor) -> Tensor:
 
 
 def gaussian_kernel(z: Tensor) -> Tensor:
-    r"""$k(a,b)=\exp\!\big(-\|a-b\|^2/2h^2\big)$ between all rows of z (N, D) -> (N, N); h is the median distance of two different rows."""
+    r"""$k(a,b)=\exp\!\big(-\|a-b\|^2/2h^2\big)$ between all rows of z (N, D) -> (N, N); h is the median distance of two rows.
+
+    Raises ValueError where that median is zero, so that no width suggests itself.
+    """
     distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
-    upper = distance[*torch.triu_indices(len(z), len(z), 1)]
-    return torch.exp(-0.5 * (distance / upper.median()) ** 2)
+    h = distance[*torch.triu_indices(len(z), len(z), 1)].median()
+    if h == 0:
+        raise ValueError("half of all pairs of points coincide, so their median distance, the width of the kernel, is zero; use energy_kernel")
+    return torch.exp(-0.5 * (distance / h) ** 2)
 
 
 def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor] = gaussian_kernel) -> float:
