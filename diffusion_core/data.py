@@ -123,12 +123,13 @@ def _moons(u: Tensor, v: Tensor, noise: Tensor) -> Tensor:
 
 
 def _spiral(u: Tensor, v: Tensor, noise: Tensor) -> Tensor:
-    """Two arms r = angle of three half-turns each; r = 3 pi sqrt(u) spreads the points evenly along them; blurred by s = .25."""
-    s, end = 0.25, 3 * math.pi
+    """One arm r = angle of two turns; r = 4 pi sqrt(u) spreads the points evenly along it; blurred by s = .3."""
+    s, end = 0.3, 4 * math.pi
     r = end * u.sqrt()
-    arm = torch.where(v < 0.5, 1.0, -1.0)
-    points = torch.stack([r.cos(), r.sin()], dim=1) * (arm * r)[:, None] + s * noise
-    return points / math.sqrt((end**2 / 2 + 2 * s**2) / 2)
+    points = torch.stack([r.cos(), r.sin()], dim=1) * r[:, None] + s * noise
+    mean = torch.tensor([1 / math.pi, -2.0])
+    variance = end**2 / 2 + 2 * s**2 - float(mean.square().sum())
+    return (points - mean) / math.sqrt(variance / 2)
 
 
 def _checkerboard(u: Tensor, v: Tensor, noise: Tensor) -> Tensor:
