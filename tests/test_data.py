@@ -239,20 +239,18 @@ def test_scenes_obey_their_captions_by_measurement(split):
         assert border.min() > 0.7, caption
 
 
-def test_each_shape_fills_its_box_as_its_geometry_says():
-    # Areas over the area of the bounding box; the star's and the heart's by the shoelace formula on the outline.
-    def box_fill(outline: np.ndarray) -> float:
-        a, b = outline.T
-        return abs(np.dot(a, np.roll(b, -1)) - np.dot(b, np.roll(a, -1))) / 2 / np.prod(np.ptp(outline, axis=0))
-
-    want = BOX_FILL | {shape: box_fill(shapes.OUTLINES[shape]) for shape in ("star", "heart")}
-    for shape, fraction in want.items():
-        outline = shapes.OUTLINES[shape]
-        low, high = 16 + 7 * outline.min(axis=0), 16 + 7 * outline.max(axis=0)
+def test_each_shape_covers_the_area_of_its_geometry():
+    # In units of the radius squared; the star's by the formula of the regular star polygon, stretched by 1.08, the heart's by its integral.
+    star = 10 * 0.5 * 1.08**2 * 0.45 * math.sin(math.pi / 5)
+    heart = 180 * math.pi / 16**2
+    areas = {"circle": math.pi, "square": 1.8**2, "triangle": 1.8, "star": star, "heart": heart, "cross": 4 * (2 * 0.36 - 0.36**2)}
+    for shape, area in areas.items():
         picture = shapes.draw(shapes.Scene((shapes.Thing("large", "black", shape, 16.0, 16.0),), None)).astype(float)
-        black = np.array(shapes.COLORS["black"], dtype=float)
-        area = ((255 - picture) / (255 - black)).mean(axis=2).sum()
-        assert area / np.prod(high - low) == pytest.approx(fraction, abs=0.03), shape
+        covered = ((255 - picture) / (255 - np.array(shapes.COLORS["black"], dtype=float))).mean(axis=2).sum()
+        # The pen fills every small pixel, 1/8 wide, that the outline enters: at most that much too far along the whole outline.
+        outline = 6.5 * shapes.OUTLINES[shape]
+        too_much = np.linalg.norm(outline - np.roll(outline, 1, axis=0), axis=1).sum() / 8
+        assert 6.5**2 * area - 1 < covered < 6.5**2 * area + too_much, shape
 
 
 def test_scenes_are_the_same_by_index_and_split_and_seed():
@@ -309,9 +307,9 @@ def test_toys_lie_where_their_pictures_say():
     roll += torch.tensor([2, 2 / (3 * math.pi)])
     turns = (roll.norm(dim=1) - torch.atan2(roll[:, 1], roll[:, 0])) / (2 * math.pi)
     assert (turns - turns.round()).abs().max() < 0.35 and roll.norm(dim=1).max() < 4.5 * math.pi + 2
-    arms = toy("spiral", 4000, g).double() * math.sqrt((4.5 * math.pi**2 + 0.125) / 2)
-    half_turns = ((arms.norm(dim=1) - torch.atan2(arms[:, 1], arms[:, 0])) / math.pi)[arms.norm(dim=1) > 2]
-    assert (half_turns - half_turns.round()).abs().max() < 0.4
+    arm = toy("spiral", 4000, g).double() * math.sqrt((8 * math.pi**2 - 4 - 1 / math.pi**2 + 0.18) / 2) + torch.tensor([1 / math.pi, -2])
+    turns = ((arm.norm(dim=1) - torch.atan2(arm[:, 1], arm[:, 0])) / (2 * math.pi))[arm.norm(dim=1) > 2]
+    assert (turns - turns.round()).abs().max() < 0.25 and arm.norm(dim=1).max() < 4 * math.pi + 2
     moons = toy("moons", 4000, g).double() * math.sqrt((0.75 + 0.5625 - 1 / math.pi + 0.0098) / 2) + torch.tensor([0.5, 0.25])
     to_arcs = torch.stack([(moons.norm(dim=1) - 1).abs(), ((moons - torch.tensor([1, 0.5])).norm(dim=1) - 1).abs()])
     assert to_arcs.min(dim=0).values.max() < 5 * 0.07
