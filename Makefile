@@ -5,7 +5,7 @@ READY := .venv/.ready
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help book read test execute
+.PHONY: help setup book read test execute
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,8 @@ $(READY): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet -r requirements.txt
 	@touch $@
+
+setup: $(READY) ## make the virtual environment .venv and install everything (the other targets do it when they must)
 
 book: $(READY) ## build the HTML book from the stored outputs
 	@$(BIN)/jupyter-book build . --all --quiet

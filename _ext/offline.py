@@ -11,6 +11,7 @@ REPLACEMENTS = (
     ('<div role="list" class="citation-list">', '<div class="citation-list">'),
     (' role="doc-biblioentry"', ""),
     ("<p>Proof. ", '<p><span class="proof-word">Proof.</span> '),
+    ('class="proof admonition" id="proof"', 'class="proof admonition"'),
     *((f' id="{name}-content">', ">") for name in ("proof", "exercise", "solution")),
 )
 
@@ -31,7 +32,7 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, 
     """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend three things in the page's HTML.
 
     docutils puts each reference (role doc-biblioentry) straight into a list (role list), which the ARIA standard does not allow.
-    sphinx-proof begins a proof with the bare word "Proof." and gives every content section of a page the same id.
+    sphinx-proof and sphinx-exercise begin a proof with the bare word "Proof." and give every box without a label the same id.
     """
     kept, seen = [], set()
     for script in context.get("script_files", []):

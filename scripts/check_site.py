@@ -21,13 +21,14 @@ from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
 from bs4 import BeautifulSoup
-from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Playwright, Route, TimeoutError, sync_playwright
 from read_book import QuietHandler
 
 AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 DESKTOP, TABLET, PHONE = {"width": 1280, "height": 900}, {"width": 768, "height": 1024}, {"width": 390, "height": 844}
+SEARCH_TIMEOUT = 10_000  # milliseconds
 GENERATED = ("index.html", "genindex.html", "prf-prf.html")
 
 FORMULAS = """async () => {
@@ -97,7 +98,7 @@ class Visitor:
         self.problems.append(f"{self.where}: {problem}")
         print(f"  {self.problems[-1]}")
 
-    def _only_this_machine(self, route) -> None:
+    def _only_this_machine(self, route: Route) -> None:
         if route.request.url.startswith((f"{self.base}/", "data:", "blob:")):
             route.continue_()
         else:
@@ -140,7 +141,7 @@ class Visitor:
         self.shoot("phone")
         print(f"{address}: {formulas['count']} formulas, {len(strips)} strips")
 
-    def scrub(self, strip) -> None:
+    def scrub(self, strip: Locator) -> None:
         """A strip shows one frame; a key on its slider shows another and says so."""
         slider = strip.locator("input[type=range]")
         if slider.count() != 1:
@@ -159,8 +160,8 @@ class Visitor:
     def search(self, word: str) -> None:
         self.open(f"search.html?q={word}")
         try:
-            self.page.wait_for_selector("#search-results li", timeout=10_000)
-        except Exception:
+            self.page.wait_for_selector("#search-results li", timeout=SEARCH_TIMEOUT)
+        except TimeoutError:
             self.say(f"the search for {word!r} found nothing")
 
     def switch_themes(self, address: str) -> None:
