@@ -26,7 +26,7 @@ COLORS = {
     "black": (30, 32, 38),
 }
 SHAPES = "circle", "square", "triangle", "star", "heart", "cross"
-SIZES = {"small": 4.0, "large": 7.0}
+SIZES = {"small": 4.0, "large": 6.5}
 RELATIONS = "above", "left of"
 NOVEL_PAIRS = tuple((color, SHAPES[i % 6]) for i, color in enumerate(COLORS))
 SPLITS = "train", "test", "novel"
@@ -97,8 +97,8 @@ def _words(rng: random.Random, split: str) -> tuple[str, str, str]:
 
 
 def _two_places(rng: random.Random, first: float, second: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Centers of two things of these radii, (along, across) the relation: a gap of at least 1 pixel along, and at most half as far across."""
-    gap = first + second + 1
+    """Centers of two things of these radii, (along, across) the relation: a gap of at least 2 pixels along, and at most half as far across."""
+    gap = first + second + 2
     start = _between(rng, MARGIN + first, SIDE - MARGIN - second - gap)
     end = _between(rng, start + gap, SIDE - MARGIN - second)
     center = _between(rng, MARGIN + first, SIDE - MARGIN - first)

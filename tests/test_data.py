@@ -240,8 +240,8 @@ def test_scenes_obey_their_captions_by_measurement(split):
 
 
 def test_each_shape_covers_the_area_of_its_geometry():
-    # In units of the radius squared; the star's by the formula of the regular star polygon, stretched by 1.08, the heart's by its integral.
-    star = 10 * 0.5 * 1.08**2 * 0.45 * math.sin(math.pi / 5)
+    # In units of the radius squared; the star's by the formula of the regular star polygon, drawn 1.08 times as high, the heart's by its integral.
+    star = 1.08 * 10 * 0.5 * 0.45 * math.sin(math.pi / 5)
     heart = 180 * math.pi / 16**2
     areas = {"circle": math.pi, "square": 1.8**2, "triangle": 1.8, "star": star, "heart": heart, "cross": 4 * (2 * 0.36 - 0.36**2)}
     for shape, area in areas.items():
