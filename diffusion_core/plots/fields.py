@@ -8,13 +8,13 @@ import torch
 from matplotlib.axes import Axes
 
 from .arrays import as_array, as_range, evaluate, square_grid
-from .style import DATA, EXACT, INK, SEQUENTIAL
+from .style import DATA, EXACT, INK, SEQUENTIAL, SQUARE
 
 Function = Callable[..., torch.Tensor]
 
 
 def _square_axes(ax: Axes | None, low: float, high: float) -> Axes:
-    ax = ax or plt.subplots(figsize=(4.8, 4.8))[1]
+    ax = ax or plt.subplots(figsize=SQUARE)[1]
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.grid(False)
     return ax

@@ -66,20 +66,21 @@ def image_grid(
     for name, titles, expected in (("row_titles", row_titles, rows), ("column_titles", column_titles, columns)):
         if titles is not None and len(titles) != expected:
             raise ValueError(f"{len(titles)} {name} for a grid of {rows} rows and {columns} columns; expected {expected}")
-    figure = plt.figure(figsize=(WIDTH, 1.0), dpi=DPI / 2, layout="none")
+    figure = plt.figure(figsize=(WIDTH, 1.0), dpi=DPI, layout="none")
     size = plt.rcParams["font.size"]
     left = round(_widest(figure, row_titles, size) + 0.1 * DPI) if row_titles else 0
     top = round(size / 72 * DPI * (1.6 * bool(column_titles) + 1.9 * bool(title)))
     picture = tile(images, columns, width=PIXELS - left)
     high, wide = picture.shape[:2]
+    step = wide / columns
+    narrow = min(size, size * 0.92 * step / _widest(figure, column_titles, size)) if column_titles else size
     total_w, total_h = left + wide, top + high
     figure.set_size_inches(total_w / DPI, total_h / DPI)
     axes = figure.add_axes((left / total_w, 0, wide / total_w, high / total_h))
     axes.imshow(picture, interpolation="none", aspect="auto")
     axes.set_axis_off()
-    step = wide / columns
     for i, text in enumerate(column_titles or ()):
-        figure.text((left + (i + 0.5) * step) / total_w, (high + 0.35 * size / 72 * DPI) / total_h, text, ha="center", va="bottom", color=INK)
+        figure.text((left + (i + 0.5) * step) / total_w, (high + 0.35 * size / 72 * DPI) / total_h, text, ha="center", va="bottom", color=INK, fontsize=narrow)
     for i, text in enumerate(row_titles or ()):
         y = 1 - (top + (i + 0.5) * high / rows) / total_h
         figure.text((left - 0.07 * DPI) / total_w, y, text, ha="right", va="center", color=INK)
@@ -89,9 +90,9 @@ def image_grid(
 
 
 def _widest(figure: Figure, texts: Sequence[str], size: float) -> float:
-    """Width of the widest of the texts, in pixels of the stored picture."""
+    """Width of the widest of the texts, in pixels."""
     drawn = [figure.text(0, 0, text, fontsize=size) for text in texts]
-    widest = max(text.get_window_extent().width for text in drawn) * DPI / figure.dpi
+    widest = max(text.get_window_extent().width for text in drawn)
     for text in drawn:
         text.remove()
     return widest

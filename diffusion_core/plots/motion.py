@@ -20,21 +20,20 @@ FRAME_DPI = 110
 ANIMATION_LIMIT = 800_000
 
 _STYLE = """
-.motion{margin:1rem 0;color:inherit}
-.motion img{display:block;width:100%;height:auto;margin:0;background:#fff;border-radius:.4rem}
-.motion .still,.motion:has(input:checked) .moving{display:none}
-.motion:has(input:checked) .still{display:block}
+.motion img{display:block;width:100%;height:auto;margin:0;padding:0!important;background:#fff;border-radius:.4rem}
+.motion .still,.motion:has(input:checked) .moving{display:none!important}
+.motion:has(input:checked) .still{display:block!important}
 .motion label{display:inline-flex;align-items:center;gap:.5rem;min-height:44px;cursor:pointer;font-size:.95rem}
 .motion input{width:1.25rem;height:1.25rem;accent-color:var(--pst-color-primary,#0b62c4)}
 .motion figcaption{margin:.25rem 0 0;font-size:.95rem;text-align:left}
-html[data-theme=dark] .motion img{filter:brightness(.88)}
+html[data-theme=dark] .motion img{filter:brightness(.92)}
 .text_html:has(>.motion){background:none!important;color:inherit!important;padding:0!important}
-@media (prefers-reduced-motion:reduce){.motion .moving,.motion label{display:none}.motion .still{display:block}}
+@media (prefers-reduced-motion:reduce){.motion .moving,.motion label{display:none!important}.motion .still{display:block!important}}
 """
 
 
 @dataclass(frozen=True)
-class HTML:
+class Element:
     """An HTML element that a notebook shows; as plain text, and where HTML is not shown, it is its alt text."""
 
     html: str
@@ -48,7 +47,7 @@ class HTML:
 
 
 @dataclass(frozen=True, repr=False)
-class Animation(HTML):
+class Animation(Element):
     """An animation in a page; `webp` holds the bytes of the file, to be written where a file is wanted."""
 
     webp: bytes
@@ -146,7 +145,7 @@ def animate(
     height, width = pictures[0].shape[:2]
     attributes = f'width="{width}" height="{height}" alt="{html.escape(alt)}"'
     element = (
-        f'<figure class="motion" style="max-width:{width}px"><style>{_STYLE}</style>'
+        f'<figure class="motion" style="max-width:{width}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>'
         f'<img class="moving dark-light" src="{data_uri(moving)}" {attributes}>'
         f'<img class="still dark-light" src="{data_uri(webp(pictures[-1], quality))}" {attributes}>'
         f'<label><input type="checkbox">Pause</label>{figcaption(caption)}</figure>'

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from .arrays import as_array, as_lines
-from .style import MARKERS, MODEL, PAPER, TRAVELLERS
+from .style import MARKERS, MODEL, PAPER, SQUARE, TRAVELLERS
 
 
 def _look(i: int, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -45,7 +45,7 @@ def trajectories_2d(states: Any, *, ax: Axes | None = None) -> Axes:
     """
     x = as_lines(states, 2, "states")
     if ax is None:
-        ax = plt.subplots(figsize=(4.8, 4.8))[1]
+        ax = plt.subplots(figsize=SQUARE)[1]
         ax.set_aspect("equal")
     for i in range(x.shape[1]):
         line, marker = _look(i, x.shape[1])
@@ -62,7 +62,7 @@ def points_2d(x: Any, *, color: str = MODEL, size: float = 5.0, ax: Axes | None 
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"x has shape {points.shape}; expected (n, 2)")
     if ax is None:
-        ax = plt.subplots(figsize=(4.8, 4.8))[1]
+        ax = plt.subplots(figsize=SQUARE)[1]
         ax.set_aspect("equal")
     ax.scatter(*points.T, s=size, color=color, alpha=float(np.clip(400 / len(points), 0.15, 0.8)), linewidths=0, zorder=2)
     return ax

@@ -9,27 +9,30 @@ page, the same one twice included. Without scripts the first frame shown stays, 
 import html
 from typing import Any, Iterable, Sequence
 
-from .motion import HTML, as_frames, as_text, data_uri, figcaption, webp, within
+from .motion import Element, as_frames, as_text, data_uri, figcaption, webp, within
 
 LIMIT = 400_000
 
 _STYLE = """
-.scrub{margin:1rem 0;color:inherit}
-.scrub img{display:block;width:100%;height:auto;margin:0;background:#fff;border-radius:.4rem}
+.scrub img{display:block;width:100%;height:auto;margin:0;padding:0!important;background:#fff;border-radius:.4rem}
 .scrub img[hidden]{display:none!important}
 .scrub .bar{display:flex;align-items:center;gap:.75rem;margin:.35rem 0 0}
-.scrub input{flex:1;min-width:0;height:44px;margin:0;cursor:pointer;touch-action:pan-y;accent-color:var(--pst-color-primary,#0b62c4)}
-.scrub output{min-width:6.5em;text-align:right;font-variant-numeric:tabular-nums;color:inherit}
+.scrub input{flex:1;min-width:0;height:44px;margin:0;cursor:pointer;touch-action:pan-y;appearance:none;background:none;border-radius:.4rem;color:inherit}
+.scrub input::-webkit-slider-runnable-track{height:4px;border-radius:2px;background:#8b9099}
+.scrub input::-moz-range-track{height:4px;border-radius:2px;background:#8b9099}
+.scrub input::-webkit-slider-thumb{appearance:none;width:26px;height:26px;margin-top:-11px;border:3px solid #fff;border-radius:50%;background:#0b62c4}
+.scrub input::-moz-range-thumb{width:20px;height:20px;border:3px solid #fff;border-radius:50%;background:#0b62c4}
+.scrub output{min-width:4.5em;text-align:right;font-variant-numeric:tabular-nums;color:inherit}
 .scrub button{flex:none;width:44px;height:44px;padding:0;border:1px solid currentColor;border-radius:50%;background:none;color:inherit;cursor:pointer}
 .scrub button svg{display:block;width:18px;height:18px;margin:auto;fill:currentColor}
 .scrub button:focus-visible,.scrub input:focus-visible{outline:3px solid var(--pst-color-primary,#0b62c4);outline-offset:2px}
 .scrub .pause,.scrub [aria-label=Pause] .play{display:none}
 .scrub [aria-label=Pause] .pause{display:block}
 .scrub figcaption{margin:.25rem 0 0;font-size:.95rem;text-align:left}
-html[data-theme=dark] .scrub img{filter:brightness(.88)}
+html[data-theme=dark] .scrub img{filter:brightness(.92)}
 .text_html:has(>.scrub){background:none!important;color:inherit!important;padding:0!important}
-@media (prefers-reduced-motion:reduce){.scrub button{display:none}}
-@media (scripting:none){.scrub .bar{display:none}}
+@media (prefers-reduced-motion:reduce){.scrub button{display:none!important}}
+@media (scripting:none){.scrub .bar{display:none!important}}
 """
 
 _SHOW = (
@@ -62,7 +65,7 @@ def scrub(
     seconds: float = 4.0,
     quality: int = 70,
     limit: int = LIMIT,
-) -> HTML:
+) -> Element:
     """A slider over `frames`, one label a frame, such as "t = 0.35".
 
     frames: figures (drawn and closed) or uint8 arrays (H, W, 3) of one size. alt: what the frames show; a frame's own alt text is "alt: label".
@@ -87,10 +90,10 @@ def scrub(
     label = html.escape(labels[start])
     play = _PLAY.replace("MS", str(max(40, round(1000 * seconds / (len(pictures) - 1)))))
     element = (
-        f'<figure class="scrub" style="max-width:{width}px"><style>{_STYLE}</style>{images}<div class="bar">'
+        f'<figure class="scrub" style="max-width:{width}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>{images}<div class="bar">'
         f'<button type="button" aria-label="Play" onclick="{play}">{_ICON}</button>'
         f'<input type="range" min="0" max="{len(pictures) - 1}" step="1" value="{start}" aria-label="{html.escape(name)}" '
         f'aria-valuetext="{label}" autocomplete="off" oninput="{_SHOW}">'
         f'<output aria-live="off">{label}</output></div>{figcaption(caption)}</figure>'
     )
-    return HTML(within(element, limit, "this strip"), alt)
+    return Element(within(element, limit, "this strip"), alt)

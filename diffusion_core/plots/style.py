@@ -1,6 +1,6 @@
 """The house style of the book's figures: one palette, one type size, one paper.
 
-Every figure is an opaque white card, so that its colors mean the same in the light and in the dark theme. A default figure is 7 inches
+Every figure is an opaque white card, so that its colors mean the same in the light and in the dark theme. A default figure is 6.4 inches
 wide with 12-point type: at the width of a page's column the type is as large as the text around it, and on a phone it is still read.
 
 Colors are named for what they stand for, never for their hue. `TRAVELLERS` are the eight fixed noise seeds, in order. The travellers
@@ -24,12 +24,13 @@ PAPER = "#ffffff"
 SEQUENTIAL = LinearSegmentedColormap.from_list("density", [PAPER, "#dbe8f6", "#a3c6ea", "#5c97d6", "#1f62b5", "#0b2f66"])
 DIVERGING = LinearSegmentedColormap.from_list("signed", ["#0b3d91", "#4f8fd9", "#c3dcf3", PAPER, "#f7d2ae", "#e0853a", "#8a3c00"])
 
-WIDTH = 7.0
+WIDTH = 6.4
+SQUARE = (4.4, 4.4)
 DPI = 144
 
 STYLE = {
-    "figure.figsize": (WIDTH, 3.9),
-    "figure.dpi": DPI / 2,
+    "figure.figsize": (WIDTH, 3.7),
+    "figure.dpi": DPI,
     "savefig.dpi": DPI,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
@@ -69,8 +70,8 @@ STYLE = {
 def use_style() -> None:
     """Make the house style the default of every figure that follows; a notebook calls it once, in its first cell.
 
-    Inside a notebook figures are also stored at twice their resolution (144 dots an inch) and at their full size, uncropped, so that type
-    has the same size in all of them.
+    Inside a notebook figures are then stored uncropped, so that type has the same size in all of them. They are plain PNG at 144 dots an
+    inch: the "retina" format adds a height in pixels, which a phone keeps while it narrows the width.
     """
     for colormap in (SEQUENTIAL, DIVERGING):
         mpl.colormaps.register(colormap, force=True)
@@ -78,4 +79,4 @@ def use_style() -> None:
     if "inline" in plt.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("retina", bbox_inches=None)
+        set_matplotlib_formats("png", bbox_inches=None)
