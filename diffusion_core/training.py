@@ -69,7 +69,7 @@ def fit(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> tuple[Denoiser, Tensor]:
-    r"""Train a denoiser; returns (a copy of it with averaged weights, the loss of every step).
+    r"""Train a denoiser; returns (a copy of it with averaged weights, frozen and in evaluation mode; the loss of every step, (steps,)).
 
     data: x0 (N, *D) in the network's dtype, or (x0, {"label": (N,) int64, ...}): conditions that go with each sample to the network.
     batch_size: samples per step, of all processes together. weight, times: of the loss and its times, as in `losses`.
@@ -95,23 +95,24 @@ def fit(
     objective, optimizer = accelerator.prepare(_Objective(denoiser, weight, bf16), optimizer)
     average = copy.deepcopy(denoiser).requires_grad_(False)
     seed = _shared_seed(accelerator, generator)
-    random = torch.Generator(accelerator.device)
+    chance, noise = torch.Generator(), torch.Generator(accelerator.device)
     local = batch_size // accelerator.num_processes
     losses: list[float] = []
 
     denoiser.train()
     with Progress(steps, progress if accelerator.is_main_process else False) as line:
         for step in range(steps):
-            random.manual_seed(_seed_of(seed, accelerator.process_index, step))
-            rows = torch.randint(len(x0), (local,), generator=random, device=x0.device)
+            for stream, its_seed in zip((chance, noise), _seeds_of(seed, accelerator.process_index, step)):
+                stream.manual_seed(its_seed)
+            rows = torch.randint(len(x0), (local,), generator=chance)
             batch = {name: value[rows] for name, value in cond.items()}
             if label_dropout > 0:
-                batch["label"] = drop_labels(batch["label"], label_dropout, denoiser.net.num_classes, random)
-            t = times(denoiser.schedule, local, random)
+                batch["label"] = drop_labels(batch["label"], label_dropout, denoiser.net.num_classes, chance)
+            t = times(denoiser.schedule, local, chance)
 
             for group in optimizer.param_groups:
                 group["lr"] = lr * learning_rate(step, steps, warmup)
-            loss = objective(x0[rows], t, random, batch)
+            loss = objective(x0[rows], t, noise, batch)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(denoiser.parameters(), clip)
             loss, norm = torch.stack([accelerator.reduce(loss.detach(), "mean"), norm]).tolist()
@@ -128,9 +129,10 @@ def fit(
 
 
 def drop_labels(label: Tensor, rate: float, null: int, generator: torch.Generator | None = None) -> Tensor:
-    """Each label by itself becomes `null` with probability `rate`. label: (B,) -> (B,)."""
-    dropped = torch.rand(label.shape, generator=generator, device=label.device) < rate
-    return torch.where(dropped, null, label)
+    """Each label by itself becomes `null` with probability `rate`. label: (B,) -> (B,). Drawn on the generator's device."""
+    where = generator.device if generator is not None else label.device
+    dropped = torch.rand(label.shape, generator=generator, device=where) < rate
+    return torch.where(dropped.to(label.device), null, label)
 
 
 class _Objective(nn.Module):
@@ -162,8 +164,9 @@ def _shared_seed(accelerator, generator: torch.Generator | None) -> int:
     return int(broadcast(seed.to(accelerator.device)))
 
 
-def _seed_of(seed: int, process: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, process, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _seeds_of(seed: int, process: int, step: int) -> list[int]:
+    """Two: for the choice of samples and times, on the CPU like the schedules' float64, and for the noise, on the device."""
+    return np.random.SeedSequence((seed, process, step)).generate_state(2).tolist()
 
 
 def _has_bf16(where: torch.device) -> bool:
@@ -184,6 +187,8 @@ def _check_settings(steps: int, lr: float, ema: float, clip: float, precision: s
 
 def _checked(denoiser: Denoiser, data: Data, label_dropout: float, batch_size: int, processes: int) -> tuple[Tensor, dict[str, Tensor]]:
     x0, cond = data if isinstance(data, tuple) else (data, {})
+    if not any(parameter.requires_grad for parameter in denoiser.parameters()):
+        raise ValueError("fit: no weight asks for a gradient; denoiser.requires_grad_(True) unfreezes what an earlier fit returned")
     dtype = next(denoiser.parameters()).dtype
     if x0.dtype != dtype:
         raise ValueError(f"fit: the data are {x0.dtype} and the network is {dtype}; convert one of them (images: floats in [-1, 1])")

@@ -238,6 +238,15 @@ def test_what_cannot_be_meant_is_an_error(data, settings, message):
         fit(scale_denoiser(), data, **{"steps": 2, "generator": seeded(), **settings})
 
 
+def test_what_fit_returns_is_frozen_and_trains_again_when_it_is_thawed():
+    average, _ = fit(scale_denoiser(), points(), 2, generator=seeded())
+    with pytest.raises(ValueError, match="requires_grad_"):
+        fit(average, points(), 2, generator=seeded())
+    before = average.net.w.item()
+    fit(average.requires_grad_(True), points(), 2, generator=seeded())
+    assert average.net.w.item() != before
+
+
 def test_without_accelerate_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ImportError, match=r"diffusion-core\[train\]"):
