@@ -8,6 +8,7 @@ from torch import nn
 
 from diffusion_core.models import MLP, UNet
 from diffusion_core.models.embedding import LabelEmbedding, fourier_features
+from diffusion_core.models.unet import Attention, Block
 
 
 def awake(net: nn.Module) -> nn.Module:
@@ -112,6 +113,37 @@ class TestConditions:
         out, slope = torch.func.jvp(lambda x: net(x, c), (x,), (v,))
         h = 1e-5
         assert torch.allclose(slope, (net(x + h * v, c) - net(x - h * v, c)) / (2 * h), rtol=1e-4, atol=1e-6)
+
+
+def test_attention_is_torchs_multihead_attention_over_the_positions():
+    ours = awake(Attention(16, heads=4)).double()
+    theirs = nn.MultiheadAttention(16, 4, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.qkv.weight.flatten(1))
+        theirs.in_proj_bias.copy_(ours.qkv.bias)
+        theirs.out_proj.weight.copy_(ours.out.weight.flatten(1))
+        theirs.out_proj.bias.copy_(ours.out.bias)
+    x = image(2, 16, 3, 5).double()
+    rows = ours.norm(x).flatten(2).mT
+    want = x + theirs(rows, rows, rows, need_weights=False)[0].mT.reshape(x.shape)
+    assert torch.allclose(ours(x), want, rtol=0, atol=1e-10)
+
+
+def test_a_block_is_its_formula():
+    block, generator = awake(Block(8, 16, 5)).double(), torch.Generator().manual_seed(2)
+    x, e = torch.randn(2, 8, 4, 4, generator=generator).double(), torch.randn(2, 5, generator=generator).double()
+
+    def norm(h):
+        groups = h.reshape(2, 8, -1)
+        return ((groups - groups.mean(2, keepdim=True)) / (groups.var(2, unbiased=False, keepdim=True) + 1e-5).sqrt()).reshape(h.shape)
+
+    def silu(h):
+        return h / (1 + torch.exp(-h))
+
+    a, b = (v[:, :, None, None] for v in (e @ block.scale_shift.weight.T + block.scale_shift.bias).split(16, dim=1))
+    first = block.norm1.weight[:, None, None] * norm(x) + block.norm1.bias[:, None, None]
+    want = block.skip(x) + block.conv2(silu((1 + a) * norm(block.conv1(silu(first))) + b))
+    assert torch.allclose(block(x, e), want, rtol=0, atol=1e-10)
 
 
 def test_images_that_a_unet_cannot_take():
