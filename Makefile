@@ -5,7 +5,7 @@ READY := .venv/.ready
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read test execute
+.PHONY: help setup book read test execute bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,3 +33,6 @@ test: $(READY) ## prove everything: the build without a warning, the pages in a 
 
 execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
 	$(BIN)/python scripts/execute_book.py $(NB)
+
+bench: $(READY) ## measure training, sampling and learning speed against diffusers, on this machine
+	@for script in training_step sampler_overhead score_error_2d; do $(BIN)/python benchmarks/$$script.py || exit 1; done
