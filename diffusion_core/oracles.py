@@ -68,18 +68,20 @@ class GaussianMixture(Oracle):
 
     means: (K, *D). covariances: a number, (K,) isotropic, (K, *D) diagonal or (K, d, d) full, d the number of coordinates.
     weights: (K,), positive, equal when absent; they are normalised. Parameters are kept in float64, results come in the dtype of x.
-    Raises ValueError for shapes that do not fit and for covariances that are not positive definite.
+    Raises ValueError for shapes that do not fit, for means that are not finite and for covariances that are not positive definite.
     """
 
     def __init__(self, means, covariances, weights=None):
         means = torch.as_tensor(means, dtype=torch.float64)
         if means.ndim == 0:
             raise ValueError("means must have shape (K, *D), one mean a component, got a single number; write [mean], or use Gaussian")
+        if not bool(means.isfinite().all()):
+            raise ValueError("means must be finite")
         self.event = means.shape[1:]
         self.means = means.reshape(len(means), -1)
         self._variances, self._basis = _eigen(torch.as_tensor(covariances, dtype=torch.float64), self.means, self.event)
         weights = torch.ones(len(means), dtype=torch.float64) if weights is None else double(weights)
-        if weights.shape != (len(means),) or not bool((weights > 0).all()):
+        if weights.shape != (len(means),) or not bool(((weights > 0) & weights.isfinite()).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
         self.weights = weights / weights.sum()
 
@@ -161,6 +163,8 @@ class Empirical(Oracle):
         data = torch.as_tensor(data)
         if data.ndim == 0 or len(data) == 0 or not data.is_floating_point():
             raise ValueError(f"data must be a floating tensor of shape (N, *D) with N > 0, got {data.dtype} of shape {tuple(data.shape)}")
+        if not bool(data.isfinite().all()):
+            raise ValueError("data must be finite: a NaN or an infinity in one row spoils every average")
         self.event = data.shape[1:]
         self.data = data
         self._rows = data.reshape(len(data), -1).to(torch.float64)
@@ -233,6 +237,6 @@ def _eigen(covariances: Tensor, means: Tensor, event: torch.Size) -> tuple[Tenso
         variances, basis = torch.linalg.eigh(covariances)
     else:
         raise ValueError(f"covariances must be a number or have shape ({k},), {(k, *event)} or {(k, d, d)}, got {tuple(covariances.shape)}")
-    if not bool((variances > 0).all()):
+    if not bool(((variances > 0) & variances.isfinite()).all()):
         raise ValueError("every covariance must be positive definite (a positive variance in every direction); for point masses use Empirical")
     return variances, basis
