@@ -7,7 +7,7 @@ Needs the extra `plot` (matplotlib and pillow).
 
 from .fields import density_1d, density_2d, density_over_time, histogram, score_field
 from .images import image_grid, tile
-from .motion import Animation, animate, frame
+from .motion import Animation, Element, animate, frame
 from .paths import points_2d, trajectories_1d, trajectories_2d
 from .strip import scrub
 from .style import DATA, DIVERGING, EXACT, INK, MARKERS, MODEL, NOISE, PAPER, SEQUENTIAL, TRAVELLERS, WRONG, use_style
@@ -17,6 +17,7 @@ __all__ = [
     "DATA",
     "DIVERGING",
     "EXACT",
+    "Element",
     "INK",
     "MARKERS",
     "MODEL",

@@ -37,7 +37,7 @@ def as_range(low: float, high: float) -> None:
 
 
 def evaluate(function: Callable[..., torch.Tensor], points: np.ndarray, *args: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """`function(points, *args)` on float64 points (m, d) as an array of the stated shape, without gradients."""
+    """`function(points, *args)` on float64 points (m,) or (m, d) as an array of the stated shape, without gradients."""
     with torch.no_grad():
         value = function(torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)), *args)
     array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=np.float64)

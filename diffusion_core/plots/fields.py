@@ -1,4 +1,4 @@
-"""Densities and scores as pictures. A callable takes a float64 tensor of points (m, d); everything drawn is that callable's own value."""
+"""Densities and scores as pictures. A callable takes a float64 tensor of points, (m,) on the line and (m, 2) in the plane; everything drawn is that callable's own value."""
 
 from typing import Any, Callable
 
@@ -31,12 +31,12 @@ def density_1d(
 ) -> Axes:
     """Draw the curve p(x) = exp(log_prob(x)) on [low, high].
 
-    log_prob: (m, 1) -> (m,), in nats. Returns the axes. ValueError for low >= high or another output shape.
+    log_prob: (m,) -> (m,), in nats. Returns the axes. ValueError for low >= high or another output shape.
     """
     as_range(low, high)
     ax = ax or plt.subplots()[1]
     x = np.linspace(low, high, 601)
-    ax.plot(x, np.exp(evaluate(log_prob, x[:, None], shape=x.shape, name="log_prob")), color=color, label=label, zorder=3)
+    ax.plot(x, np.exp(evaluate(log_prob, x, shape=x.shape, name="log_prob")), color=color, label=label, zorder=3)
     return _from_zero(ax, low, high)
 
 
@@ -82,13 +82,13 @@ def density_over_time(
 ) -> Axes:
     """Draw p_t(x) as a heat map, time to the right in the order of `times`; color is (p_t(x) / max over the map)^(1/2).
 
-    log_prob: ((m, 1), t a float) -> (m,). times (K,), K >= 2 and monotone: a forward process runs 0 to 1, a sampler 1 to 0. Returns the axes.
+    log_prob: ((m,), t a float) -> (m,), in nats. times (K,), K >= 2 and monotone: a forward process runs 0 to 1, a sampler 1 to 0. Returns the axes.
     """
     as_range(low, high)
     t = _monotone(times)
     ax = ax or plt.subplots()[1]
     x = np.linspace(low, high, points)
-    logs = np.stack([evaluate(log_prob, x[:, None], float(s), shape=x.shape, name="log_prob") for s in t], axis=1)
+    logs = np.stack([evaluate(log_prob, x, float(s), shape=x.shape, name="log_prob") for s in t], axis=1)
     heat = np.exp((logs - logs.max()) / 2)
     ax.pcolormesh(t, x, strength * heat, cmap=SEQUENTIAL, vmin=0, vmax=1, shading="gouraud", rasterized=True)
     ax.set(xlim=(t[0], t[-1]), ylim=(low, high), xlabel="$t$", ylabel="$x_t$")

@@ -36,8 +36,11 @@ def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: i
     if columns < 1:
         raise ValueError(f"columns = {columns}; expected at least 1")
     columns = min(columns, count)
-    scale = max(1, (width + 1) // (columns * breadth + columns - 1) if gap is None else (width - gap * (columns - 1)) // (columns * breadth))
-    gap = scale if gap is None else gap
+    if gap is None:
+        scale = max(1, width // (columns * (breadth + 1) - 1))
+        gap = scale
+    else:
+        scale = max(1, (width - gap * (columns - 1)) // (columns * breadth))
     rows = math.ceil(count / columns)
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     high, wide = height * scale, breadth * scale

@@ -20,7 +20,7 @@ FRAME_DPI = 110
 ANIMATION_LIMIT = 800_000
 
 _STYLE = """
-.motion img{display:block;width:100%;height:auto;margin:0;padding:0!important;background:#fff;border-radius:.4rem}
+.motion img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto;padding:0!important;background:#fff;border-radius:.4rem}
 .motion .still,.motion:has(input:checked) .moving{display:none!important}
 .motion:has(input:checked) .still{display:block!important}
 .motion label{display:inline-flex;align-items:center;gap:.5rem;min-height:44px;cursor:pointer;font-size:.95rem}
@@ -145,7 +145,7 @@ def animate(
     height, width = pictures[0].shape[:2]
     attributes = f'width="{width}" height="{height}" alt="{html.escape(alt)}"'
     element = (
-        f'<figure class="motion" style="max-width:{width}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>'
+        f'<figure class="motion" style="max-width:{max(width, 360)}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>'
         f'<img class="moving dark-light" src="{data_uri(moving)}" {attributes}>'
         f'<img class="still dark-light" src="{data_uri(webp(pictures[-1], quality))}" {attributes}>'
         f'<label><input type="checkbox">Pause</label>{figcaption(caption)}</figure>'

@@ -14,7 +14,7 @@ from .motion import Element, as_frames, as_text, data_uri, figcaption, webp, wit
 LIMIT = 400_000
 
 _STYLE = """
-.scrub img{display:block;width:100%;height:auto;margin:0;padding:0!important;background:#fff;border-radius:.4rem}
+.scrub img{display:block;width:auto;max-width:100%;height:auto;margin:0 auto;padding:0!important;background:#fff;border-radius:.4rem}
 .scrub img[hidden]{display:none!important}
 .scrub .bar{display:flex;align-items:center;gap:.75rem;margin:.35rem 0 0}
 .scrub input{flex:1;min-width:0;height:44px;margin:0;cursor:pointer;touch-action:pan-y;appearance:none;background:none;border-radius:.4rem;color:inherit}
@@ -90,7 +90,7 @@ def scrub(
     label = html.escape(labels[start])
     play = _PLAY.replace("MS", str(max(40, round(1000 * seconds / (len(pictures) - 1)))))
     element = (
-        f'<figure class="scrub" style="max-width:{width}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>{images}<div class="bar">'
+        f'<figure class="scrub" style="max-width:{max(width, 360)}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>{images}<div class="bar">'
         f'<button type="button" aria-label="Play" onclick="{play}">{_ICON}</button>'
         f'<input type="range" min="0" max="{len(pictures) - 1}" step="1" value="{start}" aria-label="{html.escape(name)}" '
         f'aria-valuetext="{label}" autocomplete="off" oninput="{_SHOW}">'

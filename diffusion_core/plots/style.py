@@ -74,7 +74,8 @@ def use_style() -> None:
     inch: the "retina" format adds a height in pixels, which a phone keeps while it narrows the width.
     """
     for colormap in (SEQUENTIAL, DIVERGING):
-        mpl.colormaps.register(colormap, force=True)
+        if colormap.name not in mpl.colormaps:
+            mpl.colormaps.register(colormap)
     mpl.rcParams.update(STYLE)
     if "inline" in plt.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
