@@ -20,6 +20,7 @@ $(READY): requirements.txt pyproject.toml
 setup: $(READY) ## make the virtual environment .venv and install everything (the other targets do it when they must)
 
 book: $(READY) ## build the HTML book from the stored outputs
+	@rm -rf $(SITE)
 	@$(BIN)/jupyter-book build . --all --quiet
 	@echo "Built. make read serves it on this machine and opens a browser."
 
@@ -27,6 +28,7 @@ read: book ## build the book, serve it on this machine, open a browser
 	@$(BIN)/python scripts/read_book.py $(SITE)
 
 test: $(READY) ## prove everything: the build without a warning, the pages in a browser, unit tests, every notebook
+	@rm -rf $(SITE)
 	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
 	$(BIN)/python scripts/check_site.py $(SITE)
 	$(BIN)/python -m pytest

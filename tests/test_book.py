@@ -34,6 +34,12 @@ def prose(path: pathlib.Path) -> str:
     return text_of(read(path)) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
 
 
+def report(path: pathlib.Path, findings: list[str]) -> None:
+    """Fail with one line a finding and no traceback: the reader of this message edits chapters."""
+    if findings:
+        pytest.fail("\n".join(f"{name(path)}: {finding}" for finding in findings), pytrace=False)
+
+
 def toc_entries() -> list[str]:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
@@ -59,8 +65,7 @@ def labels_of_book() -> set[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 @pytest.mark.parametrize("rule", NOTEBOOK_RULES, ids=lambda rule: rule.__name__)
 def test_notebook(rule: Rule, path: pathlib.Path) -> None:
-    findings = list(rule(read(path)))
-    assert not findings, "\n".join(f"{name(path)}: {finding}" for finding in findings)
+    report(path, list(rule(read(path))))
 
 
 def test_every_entry_of_the_table_of_contents_exists() -> None:
@@ -87,14 +92,15 @@ def test_links_and_citations_resolve(path: pathlib.Path) -> None:
         base = ROOT / target.lstrip("/") if target.startswith("/") else path.parent / target
         if not any(base.with_name(base.name + end).is_file() for end in ends):
             findings.append(f"no file {target!r}")
-    assert not findings, "\n".join(f"{name(path)}: {finding}" for finding in findings)
+    report(path, findings)
 
 
 def test_labels_are_unique() -> None:
     seen: dict[str, str] = {}
     for path in PAGES:
         for label in defined_labels(prose(path)):
-            assert label not in seen, f"label {label!r} is defined in {seen[label]} and in {name(path)}"
+            if label in seen:
+                report(path, [f"label {label!r} is defined in {seen[label]} too"])
             seen[label] = name(path)
 
 
@@ -102,4 +108,4 @@ def test_labels_are_unique() -> None:
 def test_checks_name_results_that_exist(path: pathlib.Path) -> None:
     labels = labels_of_book()
     unknown = {label for _, cell in code_cells(read(path)) for label in check_calls(cell.source) if RESULT.fullmatch(label)} - labels
-    assert not unknown, f"{name(path)}: check() names results that no page defines: {sorted(unknown)}"
+    report(path, [f"check() names {label}, which no page defines" for label in sorted(unknown)])
