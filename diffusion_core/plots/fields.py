@@ -1,4 +1,7 @@
-"""Densities and scores as pictures. A callable takes a float64 tensor of points, (m,) on the line and (m, 2) in the plane; everything drawn is that callable's own value."""
+"""Densities and scores as pictures.
+
+A callable takes a float64 tensor of points, (m,) on the line and (m, 2) in the plane; everything drawn is that callable's own value.
+"""
 
 from typing import Any, Callable
 
@@ -118,5 +121,6 @@ def score_field(
     field = evaluate(score, grid, shape=grid.shape, name="score")
     norm = np.linalg.norm(field, axis=1, keepdims=True)
     arrow = field / (norm + np.median(norm) + np.finfo(float).tiny) * (axis[1] - axis[0]) * 1.5
-    ax.quiver(*grid.T, *arrow.T, color=color, angles="xy", scale_units="xy", scale=1, width=0.006, headwidth=3.4, headlength=3.8, headaxislength=3.4, pivot="mid")
+    head = {"width": 0.006, "headwidth": 3.4, "headlength": 3.8, "headaxislength": 3.4}
+    ax.quiver(*grid.T, *arrow.T, color=color, angles="xy", scale_units="xy", scale=1, pivot="mid", **head)
     return ax

@@ -83,7 +83,8 @@ def image_grid(
     axes.imshow(picture, interpolation="none", aspect="auto")
     axes.set_axis_off()
     for i, text in enumerate(column_titles or ()):
-        figure.text((left + (i + 0.5) * step) / total_w, (high + 0.35 * size / 72 * DPI) / total_h, text, ha="center", va="bottom", color=INK, fontsize=narrow)
+        x, y = (left + (i + 0.5) * step) / total_w, (high + 0.35 * size / 72 * DPI) / total_h
+        figure.text(x, y, text, ha="center", va="bottom", color=INK, fontsize=narrow)
     for i, text in enumerate(row_titles or ()):
         y = 1 - (top + (i + 0.5) * high / rows) / total_h
         figure.text((left - 0.07 * DPI) / total_w, y, text, ha="right", va="center", color=INK)

@@ -127,7 +127,14 @@ def within(element: str, limit: int, what: str) -> str:
 
 
 def animate(
-    frames: Iterable[Any], *, alt: str, caption: str | None = None, seconds: float = 4.0, hold: float = 1.5, quality: int = 70, limit: int = ANIMATION_LIMIT
+    frames: Iterable[Any],
+    *,
+    alt: str,
+    caption: str | None = None,
+    seconds: float = 4.0,
+    hold: float = 1.5,
+    quality: int = 70,
+    limit: int = ANIMATION_LIMIT,
 ) -> Animation:
     """An endless animation of `frames`: `seconds` for all of them together, then the last one held for `hold` seconds more.
 

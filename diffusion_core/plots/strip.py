@@ -90,7 +90,8 @@ def scrub(
     label = html.escape(labels[start])
     play = _PLAY.replace("MS", str(max(40, round(1000 * seconds / (len(pictures) - 1)))))
     element = (
-        f'<figure class="scrub" style="max-width:{max(width, 360)}px;margin:.75rem auto;padding:0;color:inherit"><style>{_STYLE}</style>{images}<div class="bar">'
+        f'<figure class="scrub" style="max-width:{max(width, 360)}px;margin:.75rem auto;padding:0;color:inherit">'
+        f'<style>{_STYLE}</style>{images}<div class="bar">'
         f'<button type="button" aria-label="Play" onclick="{play}">{_ICON}</button>'
         f'<input type="range" min="0" max="{len(pictures) - 1}" step="1" value="{start}" aria-label="{html.escape(name)}" '
         f'aria-valuetext="{label}" autocomplete="off" oninput="{_SHOW}">'
