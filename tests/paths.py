@@ -35,3 +35,19 @@ SCHEDULES = {
 FLOORED = ("geometric", "learned")
 NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight")
 PRESERVING = tuple(name for name in SCHEDULES if name.startswith(("linear", "cosine", "sigmoid", "ddpm", "learned")))
+
+
+class Perfect(torch.nn.Module):
+    """The network that a training without end would give: it undoes the scaling of its input and predicts the target's mean from the exact world."""
+
+    def __init__(self, world, schedule, target, sigma_data: float = 1.0):
+        super().__init__()
+        self.world, self.schedule, self.target, self.sigma_data = world, schedule, target, sigma_data
+
+    def forward(self, x, log_snr):
+        t = self.schedule.time(log_snr.double())
+        alpha, sigma = (c.detach().reshape(-1, *[1] * (x.ndim - 1)) for c in self.schedule(t))
+        x = x * torch.sqrt((alpha * self.sigma_data) ** 2 + sigma**2)
+        image = self.world.posterior_mean(x, alpha.flatten(), sigma.flatten())
+        a, b = (c.detach().reshape(alpha.shape) for c in self.target(self.schedule, t))
+        return a * image + b * (x - alpha * image) / sigma
