@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from diffusion_core import pretrained
 from diffusion_core.data import images
 from diffusion_core.metrics import (
     class_accuracy,
@@ -27,6 +27,7 @@ from diffusion_core.metrics import (
     permutation_test,
     sliced_wasserstein,
 )
+from diffusion_core.pretrained import FOLDER, pretrained
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -258,10 +259,10 @@ def test_other_bad_arguments_are_refused():
 
 @pytest.mark.parametrize(("name", "least"), [("digits", 0.985), ("fashion", 0.88)])
 def test_packaged_classifiers_are_as_good_as_their_file_says(name, least):
-    network = pretrained.pretrained(f"{name}_classifier")
+    network = pretrained(f"{name}_classifier")
     x, labels = images(name, "test")
     accuracy = class_accuracy(x, labels, network)
-    path = pretrained.FOLDER / f"{name}_classifier.safetensors"
+    path = FOLDER / f"{name}_classifier.safetensors"
     with safe_open(path, "pt") as file:
         training = json.loads(file.metadata()["training"])
     assert accuracy >= least and accuracy == pytest.approx(training["test_accuracy"], abs=1e-3)
@@ -271,7 +272,7 @@ def test_packaged_classifiers_are_as_good_as_their_file_says(name, least):
 
 
 def test_feature_distance_ranks_what_is_done_to_digits():
-    network = pretrained.pretrained("digits_classifier")
+    network = pretrained("digits_classifier")
     x, labels = images("digits", "test")
     far = partial(frechet_feature_distance, classifier=network)
     low, _ = floor(far, x, 500, 1500, labels=labels, repeats=2, generator=seeded())
@@ -284,22 +285,22 @@ def test_feature_distance_ranks_what_is_done_to_digits():
 
 @pytest.mark.parametrize("damage", ["one bit", "cut short"])
 def test_damaged_weights_are_named_and_never_loaded(monkeypatch, tmp_path, damage):
-    raw = bytearray((pretrained.FOLDER / "digits_classifier.safetensors").read_bytes())
+    raw = bytearray((FOLDER / "digits_classifier.safetensors").read_bytes())
     if damage == "one bit":
         raw[-1] ^= 1
     else:
         del raw[1000:]
     (tmp_path / "digits_classifier.safetensors").write_bytes(raw)
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys.modules["diffusion_core.pretrained"], "FOLDER", tmp_path)
     with pytest.raises(ValueError, match=r"digits_classifier\.safetensors are damaged: .* bytes.*train_classifier\.py digits"):
-        pretrained.pretrained("digits_classifier")
+        pretrained("digits_classifier")
     with pytest.raises(FileNotFoundError, match=r"fashion_classifier\.safetensors are missing; .*train_classifier\.py fashion"):
-        pretrained.pretrained("fashion_classifier")
+        pretrained("fashion_classifier")
 
 
 def test_unknown_networks_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown network 'lenet'.*'digits_classifier', 'fashion_classifier'"):
-        pretrained.pretrained("lenet")
+        pretrained("lenet")
 
 
 def test_kernels_are_exact_for_near_points():
