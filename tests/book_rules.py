@@ -13,6 +13,8 @@ from nbformat import NotebookNode
 
 MAX_BYTES = 1_500_000
 MIN_EXERCISES = 4
+MAX_LINES = 25
+MAX_COLUMNS = 100
 RESULT = re.compile(r"\b(?:eq|thm|prop|lem|cor)-[\w-]*\w")
 DEFINED_LABEL = re.compile(r"(?::label:[ \t]*|:name:[ \t]*|\$\$[ \t]*\(|\\label\{|^\()([A-Za-z][\w-]*\w)", re.M)
 EXERCISE = re.compile(r"\{exercise(?:-start)?\}[^\n]*\n(?:\s*:(?!label:)[^\n]*\n)*\s*:label:[ \t]*(\S+)")
@@ -152,6 +154,15 @@ def all_sections(nb: NotebookNode) -> Iterator[str]:
             yield f"no section whose heading says {section!r}"
 
 
+def code_on_a_screen(nb: NotebookNode) -> Iterator[str]:
+    for i, cell in code_cells(nb):
+        lines = cell.source.splitlines()
+        if len(lines) > MAX_LINES:
+            yield f"cell {i} has {len(lines)} lines, {MAX_LINES} at most: split it, or move what is not taught here into diffusion_core"
+        if max(map(len, lines)) > MAX_COLUMNS:
+            yield f"cell {i} has a line of {max(map(len, lines))} characters, {MAX_COLUMNS} at most: longer lines are cut off on the page"
+
+
 def portable(nb: NotebookNode) -> Iterator[str]:
     if "version" in nb.metadata.get("language_info", {}) or any("execution" in cell.metadata for cell in nb.cells):
         yield "stores the time or the Python version of a run: `make execute` normalizes it"
@@ -178,5 +189,6 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     checks_compared,
     exercises_solved,
     all_sections,
+    code_on_a_screen,
     portable,
 )
