@@ -1,10 +1,20 @@
 """Every schedule of the package, for tests that hold on all of them, and the mathematics typed once more, without the package."""
 
+import pytest
 import torch
 
 from diffusion_core import (
     DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, SigmoidVP, Straight, SubVP, cosine_betas, linear_betas, scaled_linear_betas,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For modules that import it: small tensors gain nothing from threads, and threads that wait for a busy core cost much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -30,7 +40,7 @@ SCHEDULES = {
     "geometric": GeometricVE(),
     "edm": EDM(),
     "straight": Straight(),
-    "learned": Learned(MonotoneLogSNR(generator=generator(1))),
+    "learned": Learned(MonotoneLogSNR(generator=generator(1))).requires_grad_(False),
 }
 FLOORED = ("geometric", "learned")
 NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight")

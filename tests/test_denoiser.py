@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from paths import FLOORED, SCHEDULES, Perfect, f64, generator
+from paths import FLOORED, SCHEDULES, Perfect, f64, generator, one_thread  # noqa: F401
 from torch import nn
 
 from diffusion_core import EDM, CosineVP, Denoiser, Gaussian, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Straight, SubVP, clipped, ddim, last, ring, targets, transport, uniform
@@ -28,9 +28,9 @@ def test_a_perfect_network_is_the_exact_denoiser(schedule_name, target):
     schedule, world, sigma_data = SCHEDULES[schedule_name], ring(), 0.7
     denoise = Denoiser(Perfect(world, schedule, TARGETS[target], sigma_data), schedule, TARGETS[target], sigma_data)
     t = schedule.time(f64([5.0, 1.0, -3.0]))
-    alpha, sigma = (c.detach() for c in schedule(t))
+    alpha, sigma = (c for c in schedule(t))
     x = alpha[:, None] * world.sample(3, generator(1), dtype=torch.float64) + sigma[:, None] * torch.randn(3, 2, generator=generator(2), dtype=torch.float64)
-    torch.testing.assert_close(denoise(x, t).detach(), world.posterior_mean(x, alpha, sigma), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(denoise(x, t), world.posterior_mean(x, alpha, sigma), rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("schedule_name", SCHEDULES)
@@ -38,14 +38,14 @@ def test_what_the_network_is_given(schedule_name):
     schedule, spy = SCHEDULES[schedule_name], Spy()
     denoise, n, sigma_data = Denoiser(spy, schedule, targets.x0, sigma_data=0.5), 50_000, 0.5
     for t in (0.03, 0.5, 1.0):
-        alpha, sigma = (float(c.detach()) for c in schedule(t))
+        alpha, sigma = (float(c) for c in schedule(t))
         x = alpha * sigma_data * torch.randn(n, generator=generator(1), dtype=torch.float64) + sigma * torch.randn(n, generator=generator(2), dtype=torch.float64)
         label = torch.arange(n)
         denoise(x, t, label=label)
         assert abs(float(spy.x.var()) - 1) < 5 * math.sqrt(2 / n)
         assert spy.log_snr.shape == (n,) and spy.cond["label"] is label
         want = math.log(alpha**2 / sigma**2) if alpha > 0 else -math.inf
-        assert float(spy.log_snr[0].detach()) == pytest.approx(min(max(want, LOG_SNR_RANGE[0]), LOG_SNR_RANGE[1]), rel=1e-10)
+        assert float(spy.log_snr[0]) == pytest.approx(min(max(want, LOG_SNR_RANGE[0]), LOG_SNR_RANGE[1]), rel=1e-10)
 
 
 def test_the_networks_input_is_finite_at_both_ends():
@@ -54,11 +54,11 @@ def test_the_networks_input_is_finite_at_both_ends():
         denoise = Denoiser(spy, schedule, targets.x0)
         t = f64([0.0, 1.0])
         x = torch.ones(2, 3, dtype=torch.float64)
-        out = denoise(x, t).detach()
+        out = denoise(x, t)
         assert bool(out.isfinite().all()) and bool(spy.x.isfinite().all()) and bool(spy.log_snr.isfinite().all())
-        torch.testing.assert_close(out, (0.3 * spy.x + 0.1).detach(), rtol=0, atol=0)
+        torch.testing.assert_close(out, (0.3 * spy.x + 0.1), rtol=0, atol=0)
         if name not in FLOORED:
-            assert float(spy.log_snr[0].detach()) == LOG_SNR_RANGE[1]
+            assert float(spy.log_snr[0]) == LOG_SNR_RANGE[1]
 
 
 def test_at_no_noise_every_other_target_returns_what_is_seen():
@@ -130,7 +130,7 @@ def test_transport_is_the_exact_denoiser_of_the_other_path(source, target):
     denoise = transport(world.denoiser(source), source, target)
     t = target.time(f64([6.0, 0.5, -4.0]))
     x = 1.3 * torch.randn(3, 2, generator=generator(1), dtype=torch.float64)
-    torch.testing.assert_close(denoise(x, t).detach(), world.denoiser(target)(x, t).detach(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(denoise(x, t), world.denoiser(target)(x, t), rtol=1e-7, atol=1e-7)
     assert denoise.schedule is target
 
 

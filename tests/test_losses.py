@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from paths import FLOORED, SCHEDULES, Perfect, f64, generator
+from paths import FLOORED, SCHEDULES, Perfect, f64, generator, one_thread  # noqa: F401
 from scipy.integrate import quad
 from torch import nn
 
@@ -26,19 +26,19 @@ TIMES = f64([1e-4, 0.01, 0.2, 0.5, 0.8, 0.99])
 
 def inverse_line(schedule, target, t):
     """c_y^2 = (sigma / (alpha b - sigma a))^2, typed from the definition of a line."""
-    alpha, sigma = (c.detach().numpy() for c in schedule(t))
-    a, b = (c.detach().numpy() for c in TARGETS[target](schedule, t))
+    alpha, sigma = (c.numpy() for c in schedule(t))
+    a, b = (c.numpy() for c in TARGETS[target](schedule, t))
     return (sigma / (alpha * b - sigma * a)) ** 2
 
 
 @pytest.mark.parametrize("schedule_name", SCHEDULES)
 def test_weights_are_the_brute_force_coefficients(schedule_name):
     schedule = SCHEDULES[schedule_name]
-    alpha, sigma = (c.detach().numpy() for c in schedule(TIMES))
+    alpha, sigma = (c.numpy() for c in schedule(TIMES))
     for target in TARGETS:
         for weight, formula in WEIGHTS.values():
             want = formula(alpha**2 / sigma**2) * inverse_line(schedule, target, TIMES)
-            np.testing.assert_allclose(weight(schedule, TIMES, TARGETS[target]).detach().numpy(), want, rtol=1e-10)
+            np.testing.assert_allclose(weight(schedule, TIMES, TARGETS[target]).numpy(), want, rtol=1e-10)
 
 
 def test_weights_on_the_image_are_the_weights_themselves():
@@ -76,10 +76,10 @@ def test_score_weights_at_no_signal():
 @pytest.mark.parametrize("schedule_name", [n for n in SCHEDULES if not n.startswith("ddpm")])
 def test_vlb_is_minus_half_the_slope_of_the_snr(schedule_name):
     schedule, t, h = SCHEDULES[schedule_name], f64([0.05, 0.3, 0.6, 0.9]), 2e-4
-    snr = lambda u: torch.exp(schedule.log_snr(u)).detach().numpy()
+    snr = lambda u: torch.exp(schedule.log_snr(u)).numpy()
     slope = (8 * (snr(t + h) - snr(t - h)) - (snr(t + 2 * h) - snr(t - 2 * h))) / (12 * h)
     for target in TARGETS:
-        np.testing.assert_allclose(losses.vlb(schedule, t, TARGETS[target]).detach().numpy(), -0.5 * slope * inverse_line(schedule, target, t), rtol=1e-6)
+        np.testing.assert_allclose(losses.vlb(schedule, t, TARGETS[target]).numpy(), -0.5 * slope * inverse_line(schedule, target, t), rtol=1e-6)
 
 
 @pytest.mark.parametrize("schedule_name", SCHEDULES)
@@ -88,8 +88,8 @@ def test_vlb_integrates_to_half_the_drop_of_the_snr(schedule_name):
     schedule = SCHEDULES[schedule_name]
     s, t = (0.4, 0.6) if schedule_name != "ddpm_cosine_10" else (0.4, 0.5)
     knots = [i / 49 for i in range(20, 30)] if schedule_name == "ddpm_linear_49" else None
-    area, _ = quad(lambda u: float(losses.vlb(schedule, u).detach()), s, t, epsrel=1e-10, limit=500, points=knots) if "1000" not in schedule_name else (cellwise(schedule, s, t, 1000), None)
-    snr = lambda u: math.exp(float(schedule.log_snr(u).detach()))
+    area, _ = quad(lambda u: float(losses.vlb(schedule, u)), s, t, epsrel=1e-10, limit=500, points=knots) if "1000" not in schedule_name else (cellwise(schedule, s, t, 1000), None)
+    snr = lambda u: math.exp(float(schedule.log_snr(u)))
     assert area == pytest.approx(0.5 * (snr(s) - snr(t)), rel=1e-8)
 
 

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, PRESERVING, SCHEDULES, f64, generator
+from paths import FLOORED, NO_SIGNAL_AT_1, PRESERVING, SCHEDULES, f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
     DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Schedule, SigmoidVP, Straight, SubVP, cosine_betas, linear_betas,
@@ -219,7 +219,7 @@ def textbook_drift_diffusion2(name):
         return -beta / 2, beta * (1 - np.exp(-2 * integral))
 
     def learned(t):
-        lam = lambda u: SCHEDULES[name].net(f64(u)).detach().numpy()
+        lam = lambda u: SCHEDULES[name].net(f64(u)).numpy()
         slope = stencil(lam, t, 1e-3)
         beta = -slope * log_odds(-lam(t))
         return -beta / 2, beta
@@ -242,8 +242,8 @@ def test_drift_and_diffusion_are_the_textbook_ones(name):
     t = INSIDE[INSIDE < 0.7] if name == "sigmoid_sharp" else INSIDE  # further on the printed formula itself cancels
     f, g2 = textbook_drift_diffusion2(name)(t.numpy())
     rtol = 1e-8 if name in ("learned", "sigmoid_sharp") else 1e-10
-    np.testing.assert_allclose(SCHEDULES[name].drift(t).detach().numpy(), f, rtol=rtol, atol=1e-13)
-    np.testing.assert_allclose(SCHEDULES[name].diffusion2(t).detach().numpy(), g2, rtol=rtol, atol=1e-13)
+    np.testing.assert_allclose(SCHEDULES[name].drift(t).numpy(), f, rtol=rtol, atol=1e-13)
+    np.testing.assert_allclose(SCHEDULES[name].diffusion2(t).numpy(), g2, rtol=rtol, atol=1e-13)
 
 
 @every
@@ -254,8 +254,8 @@ def test_rates_are_finite_differences(name):
         t, h = (np.floor(t * len(betas)) + 0.5) / len(betas), 0.004 / len(betas)
     rates = schedule.rates(f64(t))
     for i in (0, 1):
-        want = stencil(lambda u: schedule(f64(u))[i].detach().numpy(), t, h)
-        np.testing.assert_allclose(rates[i].detach().numpy(), want, rtol=2e-8, atol=2e-9 * max(1.0, np.abs(want).max()))
+        want = stencil(lambda u: schedule(f64(u))[i].numpy(), t, h)
+        np.testing.assert_allclose(rates[i].numpy(), want, rtol=2e-8, atol=2e-9 * max(1.0, np.abs(want).max()))
 
 
 # ---------------------------------------------------------------------------------------------- the chain
@@ -311,7 +311,7 @@ def test_euler_maruyama_of_the_sde_has_the_marginals(name):
     schedule, betas = SCHEDULES[name], betas_of(name)
     n = 10 if betas is None else len(betas)
     first, last = round(0.2 * n), round(0.8 * n)
-    want = [float(v.detach()) for v in schedule.transition(first / n, last / n)]
+    want = [float(v) for v in schedule.transition(first / n, last / n)]
 
     def moments(per_cell):
         knots = torch.arange(first * per_cell, last * per_cell, dtype=torch.float64) / (n * per_cell)
@@ -433,7 +433,7 @@ def test_other_wrong_calls_raise(name):
 def test_noise_has_the_standard_deviation_of_the_path(name):
     schedule, n = SCHEDULES[name], 100_000
     x = schedule.noise((n,), generator(3), dtype=torch.float64)
-    sigma = float(schedule(1.0)[1].detach())
+    sigma = float(schedule(1.0)[1])
     assert abs(float(x.var()) / sigma**2 - 1) < 5 * math.sqrt(2 / n) and abs(float(x.mean())) < 5 * sigma / math.sqrt(n)
     assert torch.equal(x, schedule.noise((n,), generator(3), dtype=torch.float64))
     image = schedule.noise((2, 3, 4, 5))
@@ -466,7 +466,7 @@ def test_a_learned_path_is_differentiable_in_its_parameters():
 def test_times_are_differentiable():
     for schedule in SCHEDULES.values():
         t = f64(0.437).requires_grad_()
-        torch.testing.assert_close(torch.autograd.grad(schedule(t)[1], t)[0], schedule.rates(0.437)[1].detach(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(torch.autograd.grad(schedule(t)[1], t)[0], schedule.rates(0.437)[1], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("make", "message"), [

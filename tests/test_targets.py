@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, PRESERVING, SCHEDULES, f64, generator
+from paths import FLOORED, NO_SIGNAL_AT_1, PRESERVING, SCHEDULES, f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import EDM, CosineVP, LinearVP, SigmoidVP, Straight, targets
 
@@ -15,12 +15,12 @@ TIMES = f64([1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999])
 def world(schedule, t):
     """x_0, eps and x_t, (T, 64) each."""
     x_0, eps = (torch.randn(len(t), 64, generator=generator(seed), dtype=torch.float64) for seed in (1, 2))
-    alpha, sigma = (c.detach()[:, None] for c in schedule(t))
+    alpha, sigma = (c[:, None] for c in schedule(t))
     return x_0, eps, alpha * x_0 + sigma * eps
 
 
 def line(schedule, name, t, x_0, eps):
-    a, b = (c.detach()[:, None] for c in TARGETS[name](schedule, t))
+    a, b = (c[:, None] for c in TARGETS[name](schedule, t))
     return a * x_0 + b * eps
 
 
@@ -29,9 +29,9 @@ def test_every_pair_of_targets_round_trips(schedule_name):
     """first -> (x_0, eps) -> second -> (x_0, eps) -> first; the error is measured against what one rounding of x_t costs."""
     schedule, t = SCHEDULES[schedule_name], TIMES
     x_0, eps, x_t = world(schedule, t)
-    alpha, sigma = (c.detach()[:, None] for c in schedule(t))
-    lines = {name: [c.detach()[:, None] for c in target(schedule, t)] for name, target in TARGETS.items()}
-    solutions = {name: [c.detach()[:, None] for c in targets.solution(schedule, target, t)] for name, target in TARGETS.items()}
+    alpha, sigma = (c[:, None] for c in schedule(t))
+    lines = {name: [c[:, None] for c in target(schedule, t)] for name, target in TARGETS.items()}
+    solutions = {name: [c[:, None] for c in targets.solution(schedule, target, t)] for name, target in TARGETS.items()}
     image_scale = 1 + sigma / alpha
     noise_scale = 1 + alpha / sigma * image_scale
     inside = (t >= 0.1) & (t <= 0.9) & (alpha[:, 0] > 1e-3) & (sigma[:, 0] > 1e-3)
@@ -91,11 +91,11 @@ def test_v_identities(name):
     """Pitfall 16: x_0 = alpha x - sigma v, eps = sigma x + alpha v where alpha^2 + sigma^2 = 1; v = dx/dphi with phi = atan2(sigma, alpha)."""
     schedule, t = SCHEDULES[name], TIMES
     x_0, eps, x_t = world(schedule, t)
-    alpha, sigma = (c.detach()[:, None] for c in schedule(t))
+    alpha, sigma = (c[:, None] for c in schedule(t))
     v = line(schedule, "v", t, x_0, eps)
     torch.testing.assert_close(alpha * x_t - sigma * v, x_0, rtol=0, atol=1e-13)
     torch.testing.assert_close(sigma * x_t + alpha * v, eps, rtol=0, atol=1e-13)
-    c_x, c_y = (c.detach()[:, None] for c in targets.solution(schedule, targets.v, t))
+    c_x, c_y = (c[:, None] for c in targets.solution(schedule, targets.v, t))
     torch.testing.assert_close(c_x, alpha, rtol=1e-13, atol=0)
     torch.testing.assert_close(c_y, -sigma, rtol=1e-13, atol=0)
     phi = torch.atan2(sigma, alpha)
@@ -107,7 +107,7 @@ def test_velocity_is_the_time_derivative_of_the_path():
     for name in ("linear", "cosine", "sigmoid", "subvp", "geometric", "edm", "straight", "learned"):
         schedule, t, h = SCHEDULES[name], f64([0.2, 0.5, 0.8]), 1e-5
         x_0, eps, _ = world(schedule, t)
-        at = lambda u: schedule(u)[0].detach()[:, None] * x_0 + schedule(u)[1].detach()[:, None] * eps
+        at = lambda u: schedule(u)[0][:, None] * x_0 + schedule(u)[1][:, None] * eps
         velocity = line(schedule, "velocity", t, x_0, eps)
         torch.testing.assert_close((at(t + h) - at(t - h)) / (2 * h), velocity, rtol=1e-6, atol=1e-6 * float(velocity.abs().max()))
 
@@ -161,7 +161,7 @@ def test_determinant_is_alpha_b_minus_sigma_a(name):
         alpha, sigma = schedule(t)
         a, b = TARGETS[name](schedule, t)
         factor, m, n = targets.determinant(schedule, TARGETS[name], t)
-        torch.testing.assert_close((factor * alpha**m * sigma**n).detach(), (alpha * b - sigma * a).detach(), rtol=1e-12, atol=0)
+        torch.testing.assert_close((factor * alpha**m * sigma**n), (alpha * b - sigma * a), rtol=1e-12, atol=0)
 
 
 def test_errors_name_the_way_out():
