@@ -16,9 +16,9 @@ class MLP(nn.Module):
     net(x, c, label=None): x (B, dim), c (B,), label (B,) int64. Returns (B, dim).
     Raises ValueError for an x of another shape and for a label without classes.
 
-    The start decides what such a network learns: with PyTorch's default (weights too small by a factor of about 2.4 per layer, x
-    entering as smoothly as c) it sees the data as one blob, and training stalls there for a long time. Kaiming's scale
-    (He et al. 2015, equation 10) keeps the signal's size through the layers, and `gain` lets the first layer bend within the width of a mode.
+    The start matters: with PyTorch's default (weights smaller by a factor of about 2.4, x entering as smoothly as c) the error of a
+    learned score after ten seconds is two to five times as large (`benchmarks/score_error_2d.py`). Kaiming's scale (He et al. 2015,
+    equation 10) keeps the signal's size through the layers, and `gain` lets the first layer bend within the width of a mode.
     """
 
     def __init__(self, dim: int, width: int = 128, depth: int = 3, features: int = 8, gain: float = 4.0, num_classes: int | None = None):
