@@ -24,7 +24,7 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
     got, want: numbers, arrays or tensors that broadcast against each other, without changing the shape of the larger.
     stderr: standard error(s) of `got`, of a fixed seed; then `atol` and `rtol` stay 0.
 
-    Prints one stable line. Raises AssertionError with the largest deviation when the claim is false, a NaN counting as false, and
+    Prints one stable line. Raises AssertionError with the largest deviation when the claim is false, a NaN or an infinity counting as false, and
     ValueError when no tolerance, or both kinds, are given.
     """
     x, y = _array(got, label, "got"), _array(want, label, "want")
@@ -33,7 +33,7 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
     if stderr is None:
         if not (atol >= 0 and rtol >= 0 and 0 < atol + rtol < np.inf):
             raise ValueError(f"check {label!r}: give a positive, finite atol or rtol, or the stderr of a Monte Carlo estimate")
-        bound = atol + rtol * np.abs(y)
+        bound = atol + rtol * np.abs(np.where(np.isfinite(y), y, 0.0))
         parts = [f"{atol:g}"] * (atol > 0) + [f"{rtol:g} |want|"] * (rtol > 0)
         claim = f"|got - want| <= {' + '.join(parts)}"
     else:
@@ -43,20 +43,21 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
         if not (np.isfinite(bound).all() and (bound > 0).all()):
             raise ValueError(f"check {label!r}: stderr must be positive and finite, got {stderr}")
         claim = "|got - want| <= 5 standard errors"
-    gap = np.abs(x - y)
-    if not (gap <= bound).all():
-        worst = np.unravel_index(np.nanargmax(np.where(np.isnan(gap), np.inf, gap - bound)), np.broadcast(gap, bound).shape)
-        x, y, bound = (np.broadcast_to(a, np.broadcast(gap, bound).shape)[worst] for a in (x, y, bound))
+    finite = np.isfinite(x) & np.isfinite(y)
+    excess = np.abs(np.subtract(x, y, where=finite, out=np.full(finite.shape, np.inf))) - bound
+    if not (excess <= 0).all():
+        worst = np.unravel_index(np.argmax(excess), excess.shape)
+        x, y, bound = (np.broadcast_to(a, excess.shape)[worst] for a in (x, y, bound))
         raise AssertionError(f"{label}: got {x!r}, want {y!r}, deviation {abs(x - y):.3e} where {bound:.3e} is allowed (index {tuple(map(int, worst))})")
     print(f"✓ {label}: {claim}")
 
 
 def check_below(label: str, got: Any, bound: Any) -> None:
-    """Assert got <= bound elementwise and print one stable line; a NaN counts as false. Raises ValueError for an infinite bound."""
+    """Assert got <= bound elementwise and print one stable line; a NaN or an infinity counts as false. Raises ValueError for an infinite bound."""
     x, y = _array(got, label, "got"), _array(bound, label, "bound")
     if np.isposinf(y).any():
         raise ValueError(f"check {label!r}: a bound of infinity cannot fail; give a finite one")
-    if not (x <= y).all():
+    if not (np.isfinite(x) & (x <= y)).all():
         raise AssertionError(f"{label}: {x!r} is not below {y!r}")
     shown = f" {float(y):g}" if y.ndim == 0 and isinstance(bound, (int, float)) else " its bound"
     print(f"✓ {label}: at most{shown}")

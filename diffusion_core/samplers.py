@@ -3,7 +3,8 @@ r"""Samplers: generators that walk a grid of times from noise to data and yield 
 A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` for t = 1), and a
 decreasing grid. The last state is the sample: `last(ddim(...))`. Its rules at the ends: a step to sigma = 0 returns the denoised image and
 nothing else; the denoiser is never called at sigma = 0; a path with a floor, sigma(0) > 0, ends with one denoising step.
-Derived in chapters 06 (ancestral) and 08 (DDIM).
+Steps are differentiable: when no gradient is wanted, sample under `torch.no_grad()` or from a denoiser whose weights ask for none, as those that
+`fit` returns. Derived in chapters 06 (ancestral) and 08 (DDIM).
 """
 
 from collections.abc import Callable, Iterable, Iterator
