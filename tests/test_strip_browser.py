@@ -62,6 +62,15 @@ def test_keys_move_one_strip_and_no_other(browser: Browser) -> None:
     assert state(third)[0] == [4] and state(first)[0] == [0]
 
 
+def test_a_live_notebook_inserts_it(browser: Browser) -> None:
+    """A notebook's front end sets an output's innerHTML, where the browser runs no script element."""
+    page = page_of(browser)
+    page.evaluate("html => { document.querySelector('main').innerHTML = html }", strip()._repr_html_())
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert state(page.locator(".scrub")) == ([1], "t = 0.25", "t = 0.25")
+
+
 def test_the_slider_follows_the_mouse_and_is_large_enough_to_touch(browser: Browser) -> None:
     page = page_of(browser, strip(), viewport={"width": 390, "height": 844}, has_touch=True)
     slider, figure = page.get_by_role("slider", name="Time"), page.locator(".scrub")
