@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from diffusion_core import (
-    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, SigmoidVP, Straight, SubVP, cosine_betas, linear_betas, scaled_linear_betas,
+    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, SigmoidVP, Straight, SubVP, ancestral, cosine_betas, ddim, linear_betas,
+    scaled_linear_betas, transition_variance,
 )
 
 
@@ -61,3 +62,13 @@ class Perfect(torch.nn.Module):
         image = self.world.posterior_mean(x, alpha.flatten(), sigma.flatten())
         a, b = (c.detach().reshape(alpha.shape) for c in self.target(self.schedule, t))
         return a * image + b * (x - alpha * image) / sigma
+
+
+WALKS = {
+    "ddim": lambda *a, **k: ddim(*a, **k), "ddim_half": lambda *a, **k: ddim(*a, eta=0.5, **k), "ddim_one": lambda *a, **k: ddim(*a, eta=1.0, **k),
+    "ancestral": lambda *a, **k: ancestral(*a, **k), "ancestral_transition": lambda *a, **k: ancestral(*a, variance=transition_variance, **k),
+}
+
+
+def numbers(schedule, t):
+    return (c.numpy() for c in schedule(t))
