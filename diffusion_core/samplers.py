@@ -1,12 +1,15 @@
 r"""Samplers: generators that walk a grid of times from noise to data and yield each state, the start included.
 
-A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` for t = 1), and a
-decreasing grid. The last state is the sample: `last(ddim(...))`. Its rules at the ends: a step to sigma = 0 returns the denoised image and
-nothing else; the denoiser is never called at sigma = 0; a path with a floor, sigma(0) > 0, ends with one denoising step.
+A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` at t = 1,
+`schedule.noise(shape, t=times[0])` where the grid starts later), and a decreasing grid. The last state is the sample: `last(ddim(...))`.
+Its rules at the ends: a step to sigma = 0 returns the denoised image and nothing else; the denoiser is never called at sigma = 0; a path
+with a floor, sigma(0) > 0, ends with one denoising step.
+
 Steps are differentiable: when no gradient is wanted, sample under `torch.no_grad()` or from a denoiser whose weights ask for none, as those that
 `fit` returns. Derived in chapters 06 (ancestral) and 08 (DDIM).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -26,10 +29,13 @@ def uniform(n: int) -> Tensor:
 def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float | None = None) -> Tensor:
     """(n + 1,) n times whose log-SNRs are evenly spaced from lo (noise) to hi (data), then 0 (once, where hi is the floor of the path).
 
-    lo and hi default to the path's own ends, cut to [-10, 10]. Raises ValueError for values that the path never takes.
+    lo and hi default to the path's own ends where they are finite, else to -10 and 10. Raises ValueError for values that the path never takes.
     """
     low, high = schedule.log_snr_range()
-    lo, hi = max(low, -10.0) if lo is None else lo, min(high, 10.0) if hi is None else hi
+    if lo is None:
+        lo = low if math.isfinite(low) else -10.0
+    if hi is None:
+        hi = high if math.isfinite(high) else 10.0
     if not lo < hi:
         raise ValueError(f"need lo < hi (noise has the lower log-SNR), got {lo} and {hi}")
     return _then_zero(schedule.time(torch.linspace(lo, hi, _steps(n), dtype=torch.float64)))

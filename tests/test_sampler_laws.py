@@ -46,7 +46,7 @@ def chain(schedule, times, mean, variance, eta=None, reverse=None):
 @every
 @pytest.mark.parametrize("steps", [3, 20])
 def test_moments_of_a_chain_on_gaussian_data(name, steps):
-    schedule, n, mean, variance = SCHEDULES[name], 60_000, 0.7, 0.3
+    schedule, n, mean, variance = SCHEDULES[name], 20_000, 0.7, 0.3
     world, times = Gaussian(mean, variance), uniform(steps)
     start = schedule.noise((n,), generator(1), dtype=torch.float64)
     denoise = world.denoiser(schedule)

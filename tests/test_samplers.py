@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from paths import FLOORED, SCHEDULES, WALKS, f64, generator, numbers, one_thread  # noqa: F401
+from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, WALKS, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
     EDM, CosineVP, Denoiser, Gaussian, GeometricVE, LinearVP, Straight, ancestral, clipped, ddim, karras_grid, last, log_snr_grid, posterior_variance, targets,
@@ -37,11 +37,12 @@ def test_uniform_grid():
 @every
 def test_log_snr_grid(name):
     schedule = SCHEDULES[name]
-    low, high = (min(max(end, -10.0), 10.0) for end in schedule.log_snr_range())
+    low, high = schedule.log_snr_range()
+    low, high = low if name not in NO_SIGNAL_AT_1 else -10, high if name in FLOORED else 10
     grid = log_snr_grid(schedule, 9)
-    floor = high == schedule.log_snr_range()[1]
-    assert grid.shape == (9 if floor else 10,) and float(grid[-1]) == 0 and bool((grid.diff() < 0).all())
-    inner = grid[:9] if not floor else grid
+    assert grid.shape == (9 if name in FLOORED else 10,) and float(grid[-1]) == 0 and bool((grid.diff() < 0).all())
+    assert (float(grid[0]) == 1) == (name not in NO_SIGNAL_AT_1)
+    inner = grid[:9]
     np.testing.assert_allclose(schedule.log_snr(inner).numpy(), np.linspace(low, high, 9), atol=1e-9)
     inner = log_snr_grid(schedule, 5, -4.0, 3.0)
     np.testing.assert_allclose(schedule.log_snr(inner[:-1]).numpy(), np.linspace(-4, 3, 5), atol=1e-11)

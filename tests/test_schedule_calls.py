@@ -124,6 +124,8 @@ def test_noise_has_the_standard_deviation_of_the_path(name):
     sigma = float(schedule(1.0)[1])
     assert abs(float(x.var()) / sigma**2 - 1) < 5 * math.sqrt(2 / n) and abs(float(x.mean())) < 5 * sigma / math.sqrt(n)
     assert torch.equal(x, schedule.noise((n,), generator(3), dtype=torch.float64))
+    halfway = schedule.noise((n,), generator(3), dtype=torch.float64, t=f64(0.5))
+    torch.testing.assert_close(halfway, x / sigma * schedule(0.5)[1])
     image = schedule.noise((2, 3, 4, 5))
     assert image.shape == (2, 3, 4, 5) and image.dtype == torch.float32 and not image.requires_grad
 

@@ -137,11 +137,11 @@ class Schedule(ABC):
             raise ValueError("a transition runs from s to a later t: every s must be smaller than its t (t = 1 is noise)")
         return u, v, -torch.expm1(self._log_snr(v) - self._log_snr(u))
 
-    def noise(self, shape, generator: torch.Generator | None = None, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
-        r"""$\sigma_1\epsilon$: what sampling starts from. Drawn on the generator's device, then moved to `device`."""
+    def noise(self, shape, generator: torch.Generator | None = None, dtype: torch.dtype | None = None, device: torch.device | str | None = None, t: float | Tensor = 1.0) -> Tensor:
+        r"""$\sigma_t\epsilon$ at one time: what sampling starts from, with t = `times[0]` where a grid starts below 1. Drawn on the generator's device, then moved to `device`."""
         where = generator.device if generator is not None else device
         eps = torch.randn(shape, generator=generator, dtype=dtype, device=where)
-        return (self._sigma(torch.ones((), dtype=torch.float64)).detach().to(eps.device, eps.dtype) * eps).to(device if device is not None else eps.device)
+        return (per_sample(self._sigma(_checked(t)).detach(), eps) * eps).to(device if device is not None else eps.device)
 
     def same(self, other: "Schedule") -> bool:
         """Whether the other is the same path: the same family, with equal alpha and sigma at 257 times."""
