@@ -1,7 +1,7 @@
 """diffusion_core: the code behind the book, one idea a file.
 
 The Gaussian path (`schedules`), exact worlds (`oracles`), targets and denoisers, losses, samplers, models, training, data, metrics, plots,
-and the executable proofs (`checks`). Importing it needs torch and numpy; `metrics`, `plots` and `fit` ask for their extras when used.
+and the executable proofs (`checks`). Importing it needs torch and numpy; `plots`, `fit` and `pretrained` ask for their extras when used.
 """
 
 from diffusion_core import losses, samplers, schedules, targets
@@ -12,6 +12,7 @@ from diffusion_core.devices import by_device, device
 from diffusion_core.losses import denoising_loss, discrete_times, lognormal_times, uniform_times
 from diffusion_core.models import MLP, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks
+from diffusion_core.pretrained import pretrained
 from diffusion_core.samplers import ancestral, ddim, karras_grid, last, log_snr_grid, posterior_variance, transition_variance, uniform
 from diffusion_core.schedules import (
     DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Schedule, SigmoidVP, Straight, SubVP, cosine_betas, linear_betas,
