@@ -81,6 +81,7 @@ def main() -> int:
     parser.add_argument("notebooks", type=pathlib.Path, nargs="*", help="the notebooks to run (default: all of them)")
     args = parser.parse_args()
     os.environ["DIFFUSION_CORE_DEVICE"] = "cpu"
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin between small steps starve whatever else runs
     failed = 0
     for path in args.notebooks or notebooks():
         start = time.perf_counter()
