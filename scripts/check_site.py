@@ -138,6 +138,8 @@ class Visitor:
             self.page.wait_for_timeout(200)
             if wide := self.page.evaluate(TOO_WIDE):
                 self.say(f"wider than {size['width']} px: {wide}")
+        for violation in self.page.evaluate(VIOLATIONS):
+            self.say(f"accessibility, phone: {violation}")
         self.shoot("phone")
         print(f"{address}: {formulas['count']} formulas, {len(strips)} strips")
 
