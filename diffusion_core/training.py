@@ -7,6 +7,7 @@ run is the same run wherever it is picked up. Derived in chapter 06.
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -149,7 +150,9 @@ class _Objective(nn.Module):
 
 def _accelerator():
     try:
-        from accelerate import Accelerator
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which accelerate imports, misses ipywidgets
+            from accelerate import Accelerator
     except ImportError as error:
         raise ImportError('fit needs accelerate: pip install "diffusion-core[train]"') from error
     return Accelerator(cpu=device().type == "cpu", mixed_precision="no")
