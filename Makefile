@@ -22,7 +22,7 @@ setup: $(READY) ## make the virtual environment .venv and install everything (th
 book: $(READY) ## build the HTML book from the stored outputs
 	@rm -rf $(SITE)
 	@$(BIN)/jupyter-book build . --all --quiet
-	@echo "Built. make read serves it on this machine and opens a browser."
+	@echo "The book is at $(CURDIR)/$(SITE)/index.html (make read serves it on this machine and opens a browser)"
 
 read: book ## build the book, serve it on this machine, open a browser
 	@$(BIN)/python scripts/read_book.py $(SITE)
