@@ -72,7 +72,7 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
     Two paths at equal $\sigma/\alpha$ differ by a rescaling, so $\mathbb E[x_0\mid x_t]$ on the target is the source's denoiser at the time of equal
     log-SNR, fed with $x\,\alpha_{source}/\alpha_{target}$. Raises ValueError where the source never reaches that log-SNR.
     """
-    _require_schedule(denoise, source)
+    require_schedule(denoise, source)
 
     def transported(x: Tensor, t: Tensor | float, **cond) -> Tensor:
         u = double(t)
@@ -89,7 +89,7 @@ def _knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
     return denoise
 
 
-def _require_schedule(denoise: Denoise, schedule: Schedule) -> None:
+def require_schedule(denoise: Denoise, schedule: Schedule) -> None:
     """A denoiser that knows its schedule must be used on it."""
     known = getattr(denoise, "schedule", None)
     if known is not None and not known.same(schedule):

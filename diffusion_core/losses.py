@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_core import targets
 from diffusion_core.denoiser import Denoiser
-from diffusion_core.schedules import Schedule, double, per_sample
+from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 from diffusion_core.targets import Target
 
 Weight = Callable[[Schedule, Tensor, Target], Tensor]
@@ -27,10 +27,10 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
     """
     alpha, sigma = denoiser.schedule(double(t))
     a, b = denoiser.target(denoiser.schedule, t)
-    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=generator.device if generator is not None else x0.device).to(x0.device)
+    eps = normal_like(x0, generator)
     x_t = per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * eps
     y = per_sample(a, x0) * x0 + per_sample(b, x0) * eps
-    loss = (denoiser.predict(x_t, t, **cond) - y).square().flatten(1).mean(1) if x0.ndim > 1 else (denoiser.predict(x_t, t, **cond) - y).square()
+    loss = (denoiser.predict(x_t, t, **cond) - y).square().reshape(len(x0), -1).mean(1)
     return loss if weight is None else weight(denoiser.schedule, t, denoiser.target).to(loss.device, loss.dtype) * loss
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from diffusion_core.denoiser import Denoise, _require_schedule
-from diffusion_core.schedules import Schedule, double, per_sample
+from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 
 Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
 
@@ -72,7 +72,7 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
     for t, c_0, c_x, tau in steps:
         x = c_0 * denoise(x, t) + c_x * x
         if tau > 0:
-            x = x + tau * _normal(x, generator)
+            x = x + tau * normal_like(x, generator)
         yield x
     yield from _floor(denoise, schedule, x, times)
 
@@ -93,7 +93,7 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
         mean = c_image * denoise(x, t) + c_state * x
         if sigma[i + 1] > 0:
             tau = torch.sqrt(variance(schedule, x, s, t))
-            x = mean + (per_sample(tau, x) if tau.ndim < 2 else tau.to(x.device, x.dtype)) * _normal(x, generator)
+            x = mean + (per_sample(tau, x) if tau.ndim < 2 else tau.to(x.device, x.dtype)) * normal_like(x, generator)
         else:
             x = mean
         yield x
@@ -122,7 +122,7 @@ def last(states: Iterable[Tensor]) -> Tensor:
 
 def _grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The checked grid on the CPU in float64, with the path on it."""
-    _require_schedule(denoise, schedule)
+    require_schedule(denoise, schedule)
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
         raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
     times = double(times).detach().cpu()
@@ -135,10 +135,6 @@ def _grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tup
 def _floor(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     if times[-1] == 0 and schedule(times[-1])[1] > 0:
         yield denoise(x, times[-1])
-
-
-def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device if generator is not None else x.device).to(x.device)
 
 
 def _steps(n: int) -> int:

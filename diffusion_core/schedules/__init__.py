@@ -1,6 +1,6 @@
 """Schedules: functions t -> (alpha, sigma) of the Gaussian path x_t = alpha x_0 + sigma eps, and all that follows from them."""
 
-from diffusion_core.schedules.base import Posterior, Schedule, double, per_sample
+from diffusion_core.schedules.base import Posterior, Schedule, double, normal_like, per_sample
 from diffusion_core.schedules.discrete import DDPM, cosine_betas, linear_betas, scaled_linear_betas
 from diffusion_core.schedules.exploding import EDM, GeometricVE
 from diffusion_core.schedules.learned import Learned, MonotoneLogSNR
@@ -9,5 +9,5 @@ from diffusion_core.schedules.straight import Straight
 
 __all__ = [
     "DDPM", "EDM", "CosineVP", "GeometricVE", "Learned", "LinearVP", "MonotoneLogSNR", "Posterior", "Schedule", "SigmoidVP",
-    "Straight", "SubVP", "cosine_betas", "double", "linear_betas", "per_sample", "scaled_linear_betas",
+    "Straight", "SubVP", "cosine_betas", "double", "linear_betas", "normal_like", "per_sample", "scaled_linear_betas",
 ]

@@ -38,6 +38,11 @@ def double(value: Time) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
+def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of x, drawn on the generator's device."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device if generator is not None else x.device).to(x.device)
+
+
 class Schedule(ABC):
     """`schedule(t) -> (alpha, sigma)` for t in [0, 1], a scalar or (B,); both come in the shape and floating dtype of t (float64 for numbers)."""
 
