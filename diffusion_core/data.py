@@ -8,7 +8,6 @@ Nothing here needs the network. Where the files come from, and under which licen
 `scripts/build_datasets.py` builds them again. The captioned scenes live in `diffusion_core.shapes`.
 """
 
-import hashlib
 import io
 import math
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from diffusion_core import carried
 
 DATASETS = Path(__file__).parent / "datasets"
 SHA256 = {
@@ -79,12 +80,7 @@ def _arrays(name: str, split: str, fields: tuple[str, ...]) -> dict[str, np.ndar
         raise ValueError(f"unknown split {split!r} of {name}: there are {', '.join(map(repr, SPLITS))}")
     path = DATASETS / f"{name}.npz"
     cure = f"install diffusion_core again, or rebuild the file: python scripts/build_datasets.py {name}"
-    if not path.exists():
-        raise FileNotFoundError(f"the data file {path} is missing; {cure}")
-    raw = path.read_bytes()
-    sha256 = hashlib.sha256(raw).hexdigest()
-    if sha256 != SHA256[name]:
-        raise ValueError(f"the data file {path} is damaged: {len(raw)} bytes, SHA-256 {sha256}, expected {SHA256[name]}; {cure}")
+    raw = carried.read(path, SHA256[name], "data file", cure)
     with np.load(io.BytesIO(raw), allow_pickle=False) as file:
         return {field: file[f"{split}_{field}"] for field in fields}
 

@@ -292,9 +292,9 @@ def test_damaged_weights_are_named_and_never_loaded(monkeypatch, tmp_path, damag
         del raw[1000:]
     (tmp_path / "digits_classifier.safetensors").write_bytes(raw)
     monkeypatch.setattr(sys.modules["diffusion_core.pretrained"], "FOLDER", tmp_path)
-    with pytest.raises(ValueError, match=r"digits_classifier\.safetensors are damaged: .* bytes.*train_classifier\.py digits"):
+    with pytest.raises(ValueError, match=r"digits_classifier\.safetensors is damaged: .* bytes.*train_classifier\.py digits"):
         pretrained("digits_classifier")
-    with pytest.raises(FileNotFoundError, match=r"fashion_classifier\.safetensors are missing; .*train_classifier\.py fashion"):
+    with pytest.raises(FileNotFoundError, match=r"fashion_classifier\.safetensors is missing; .*train_classifier\.py fashion"):
         pretrained("fashion_classifier")
 
 
