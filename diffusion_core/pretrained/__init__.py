@@ -29,6 +29,7 @@ def digits_denoiser() -> Denoiser:
 
 
 NETWORKS = {
+    "digits": Carried(digits_denoiser, "9f50b73a2896f62bc9e9d8399ba47a16ba5f9b7f4802493b39f1ea128e7f09fe", "scripts/train_pretrained.py"),
     "digits_classifier": Carried(Classifier, "a505dec7ca2d62cbeb99d2bea02e53beb4bee66d534d2624fff0413f73574520", "scripts/train_classifier.py digits"),
     "fashion_classifier": Carried(Classifier, "e2af2cfc4d62bb2066479ead7d53df470b51f7ca59042a53836a7078be8fa4bd", "scripts/train_classifier.py fashion"),
 }
@@ -37,6 +38,7 @@ NETWORKS = {
 def pretrained(name: str) -> nn.Module:
     """A network the package carries, on the CPU, in evaluation mode, its weights frozen (gradients still flow to its input).
 
+    "digits": a class-conditional `Denoiser` of the digits, called `denoiser(x, t, label=...)` or without a label (`digits_denoiser`).
     "digits_classifier", "fashion_classifier": `models.classifier.Classifier`, accuracy 0.9905 and 0.8955 on the 2,000 test images of its set.
 
     Raises ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one. Needs the package safetensors.
