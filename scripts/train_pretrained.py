@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from diffusion_core import Denoiser, ddim, fit, images, last, lognormal_times, pretrained
+from diffusion_core import Denoiser, ancestral, clipped, fit, images, last, lognormal_times, pretrained, uniform
 from diffusion_core.metrics import class_accuracy, floor, frechet_feature_distance
 from diffusion_core.pretrained import FOLDER, digits_denoiser
-from diffusion_core.samplers import log_snr_grid
 
 STEPS, BATCH, RATE, EMA, DROPOUT, SEED = 24_000, 64, 3e-3, 0.9995, 0.1, 0
 TIMES = lognormal_times(-0.5, 1.6)
@@ -41,16 +40,17 @@ def train(steps: int) -> Denoiser:
 
 
 def measure(denoiser: Denoiser, n: int, steps: int) -> dict[str, float]:
-    """What n digits drawn by DDIM in `steps` steps without guidance are worth, beside real ones."""
+    """What n digits drawn by ancestral sampling in `steps` steps without guidance are worth, beside real ones."""
     classifier = pretrained("digits_classifier")
     test_x, test_labels = images("digits", "test")
     labels = torch.arange(n) % 10
     generator = torch.Generator().manual_seed(SEED + 1)
-    start = denoiser.schedule.noise((n, 1, 28, 28), generator=generator)
-    grid = log_snr_grid(denoiser.schedule, steps, hi=9.0)
-    drawn = torch.cat([
-        last(ddim(lambda x, t, label=label: denoiser(x, t, label=label), denoiser.schedule, x, grid)) for x, label in zip(start.split(100), labels.split(100))
-    ]).clamp(-1, 1)
+    drawn = []
+    for label in labels.split(100):
+        start = denoiser.schedule.noise((len(label), 1, 28, 28), generator=generator)
+        asked = clipped(lambda x, t, label=label: denoiser(x, t, label=label))
+        drawn.append(last(ancestral(asked, denoiser.schedule, start, uniform(steps), generator=generator)))
+    drawn = torch.cat(drawn).clamp(-1, 1)
     rest = len(test_x) - n
     distance = lambda x, y: frechet_feature_distance(x, y, classifier)
     real, spread = floor(distance, test_x, n, rest, labels=test_labels)
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER / "digits.safetensors", help="where the weights go (default: into the package)")
     options = parser.parse_args()
     denoiser = train(options.steps)
-    figures = measure(denoiser, 500, 50)
+    figures = measure(denoiser, 500, 200)
     training = {
         "command": "python scripts/train_pretrained.py" + (f" --steps {options.steps}" if options.steps != STEPS else ""),
         "data": "digits, training split",

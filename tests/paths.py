@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_core import (
-    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, SigmoidVP, Straight, SubVP, ancestral, cosine_betas, ddim, linear_betas,
+    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Shifted, SigmoidVP, Straight, SubVP, ZeroTerminalSNR, ancestral, cosine_betas, ddim, linear_betas,
     scaled_linear_betas, transition_variance,
 )
 
@@ -41,10 +41,14 @@ SCHEDULES = {
     "geometric": GeometricVE(),
     "edm": EDM(),
     "straight": Straight(),
+    "cosine_shifted": Shifted(CosineVP(), 4.0),
+    "straight_shifted": Shifted(Straight(), 3.0),
+    "linear_zero_terminal": ZeroTerminalSNR(LinearVP()),
+    "ddpm_zero_terminal_1000": ZeroTerminalSNR(DDPM(linear_betas())),
     "learned": Learned(MonotoneLogSNR(generator=generator(1))).requires_grad_(False),
 }
 FLOORED = ("geometric", "learned")
-NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight")
+NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight", "cosine_shifted", "straight_shifted", "linear_zero_terminal", "ddpm_zero_terminal_1000")
 PRESERVING = tuple(name for name in SCHEDULES if name.startswith(("linear", "cosine", "sigmoid", "ddpm", "learned")))
 
 

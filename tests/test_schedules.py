@@ -17,7 +17,9 @@ every = pytest.mark.parametrize("name", SCHEDULES)
 
 
 def betas_of(name):
-    return SCHEDULES[name].betas.numpy() if name.startswith("ddpm") else None
+    if not name.startswith("ddpm"):
+        return None
+    return getattr(SCHEDULES[name], "schedule", SCHEDULES[name]).betas.numpy()
 
 
 # ---------------------------------------------------------------------------------------------- the ends
@@ -174,12 +176,32 @@ def alpha_sigma_in_mpmath(name):
         integral = linear(mp.mpf(0.1), 20)(t)
         return mp.exp(-integral / 2), 1 - mp.exp(-integral)
 
+    def shifted(path, shift):
+        """The log-SNR moved by -2 log(shift), scaled back to alpha^2 + sigma^2 = 1 or to alpha + sigma = 1."""
+        def moved(t):
+            ratio = shift * path(t)[1] / path(t)[0]
+            return (1 / (1 + ratio), ratio / (1 + ratio)) if name.startswith("straight") else (1 / mp.sqrt(1 + ratio**2), ratio / mp.sqrt(1 + ratio**2))
+        return moved
+
+    def zero_terminal(path):
+        """Lin et al. 2024, algorithm 1, with t = 0 in the place of the first knot."""
+        def rescaled(t):
+            first, alpha, last = (path(mp.mpf(u))[0] for u in (0, t, 1))
+            alpha = first * (alpha - last) / (first - last)
+            return alpha, mp.sqrt(1 - alpha**2)
+        return rescaled
+
     table = {
+        "cosine_shifted": shifted(cosine, 4), "straight_shifted": shifted(lambda t: (1 - t, t), 3),
+        "linear_zero_terminal": zero_terminal(of_integral(linear(mp.mpf(0.1), 20))),
         "linear": of_integral(linear(mp.mpf(0.1), 20)), "linear_strong": of_integral(linear(mp.mpf(0.5), 120)), "cosine": cosine, "subvp": subvp,
         "sigmoid": sigmoid(-3, 3, 1), "sigmoid_sharp": sigmoid(-3, 3, mp.mpf(0.1)), "geometric": lambda t: (mp.mpf(1), mp.mpf(0.01) ** (1 - t) * mp.mpf(50) ** t),
         "edm": lambda t: (mp.mpf(1), 80 * t), "straight": lambda t: (1 - t, t),
     }
-    return table.get(name) or ddpm(betas_of(name).tolist())
+    if name in table:
+        return table[name]
+    path = ddpm(betas_of(name).tolist())
+    return zero_terminal(path) if name == "ddpm_zero_terminal_1000" else path
 
 
 @pytest.mark.parametrize("name", [n for n in SCHEDULES if n != "learned"])
@@ -210,6 +232,30 @@ def textbook_drift_diffusion2(name):
         slope = lambda u: log_odds(u) * (1 - log_odds(u))
         return preserving(lambda t: (end - start) * slope(start + (end - start) * t) / (log_odds(end) - log_odds(start + (end - start) * t)))
 
+    cosine = lambda t: np.pi / 1.008 * np.tan((t + 0.008) / 1.008 * np.pi / 2)
+
+    def cosine_shifted(t):
+        """s^2 d(sigma^2 / alpha^2) over 1 + s^2 sigma^2 / alpha^2, from alpha^2 = 1 / (1 + SNR^-1)."""
+        alpha2 = (np.cos((t + 0.008) / 1.008 * np.pi / 2) / np.cos(0.008 / 1.008 * np.pi / 2)) ** 2
+        return 16 * cosine(t) / (alpha2 + 16 * (1 - alpha2))
+
+    def straight_shifted(t):
+        """The straight path at the time 3t / (1 + 2t) (Esser et al. 2024, section 5.3.2)."""
+        moved, speed = 3 * t / (1 + 2 * t), 3 / (1 + 2 * t) ** 2
+        return -speed / (1 - moved), 2 * moved * speed / (1 - moved)
+
+    def zero_terminal(beta, alpha):
+        """d log(alpha - alpha_1): beta alpha / (alpha - alpha_1)."""
+        return preserving(lambda t: beta(t) * alpha(t) / (alpha(t) - alpha(np.ones(1))))
+
+    def of_betas(t):
+        return -len(betas) * np.log1p(-betas[np.floor(t * len(betas)).astype(int).clip(max=len(betas) - 1)])
+
+    def alpha_of_betas(t):
+        whole = np.floor(t * len(betas)).astype(int)
+        logs = np.concatenate([[0], np.cumsum(np.log1p(-betas))])
+        return np.exp((logs[whole] - (t * len(betas) - whole) * of_betas(t) / len(betas)) / 2)
+
     def subvp(t):
         beta, integral = 0.1 + 19.9 * t, 0.1 * t + 9.95 * t**2
         return -beta / 2, beta * (1 - np.exp(-2 * integral))
@@ -222,10 +268,12 @@ def textbook_drift_diffusion2(name):
 
     return {
         "linear": preserving(lambda t: 0.1 + 19.9 * t), "linear_strong": preserving(lambda t: 0.5 + 119.5 * t), "subvp": subvp, "learned": learned,
-        "cosine": preserving(lambda t: np.pi / 1.008 * np.tan((t + 0.008) / 1.008 * np.pi / 2)), "sigmoid": sigmoid(-3, 3), "sigmoid_sharp": sigmoid(-30, 30),
+        "cosine": preserving(cosine), "sigmoid": sigmoid(-3, 3), "sigmoid_sharp": sigmoid(-30, 30),
         "geometric": lambda t: (0 * t, (0.01 * 5000**t * np.sqrt(2 * np.log(5000))) ** 2), "edm": lambda t: (0 * t, 2 * 80**2 * t),
-        "straight": lambda t: (-1 / (1 - t), 2 * t / (1 - t)),
-    }.get(name) or preserving(lambda t: -len(betas) * np.log(1 - betas[np.floor(t * len(betas)).astype(int)]))
+        "straight": lambda t: (-1 / (1 - t), 2 * t / (1 - t)), "straight_shifted": straight_shifted, "cosine_shifted": preserving(cosine_shifted),
+        "linear_zero_terminal": zero_terminal(lambda t: 0.1 + 19.9 * t, lambda t: np.exp(-(0.1 * t + 9.95 * t**2) / 2)),
+        "ddpm_zero_terminal_1000": zero_terminal(of_betas, alpha_of_betas),
+    }.get(name) or preserving(of_betas)
 
 
 def stencil(function, t, h):

@@ -1,6 +1,7 @@
 """Networks in plain torch. They know nothing of diffusion: a batch, one number per sample and perhaps a class in, a batch out."""
 
+from .autoencoder import VAE
 from .mlp import MLP
 from .unet import UNet
 
-__all__ = ["MLP", "UNet"]
+__all__ = ["MLP", "VAE", "UNet"]

@@ -29,7 +29,7 @@ def digits_denoiser() -> Denoiser:
 
 
 NETWORKS = {
-    "digits": Carried(digits_denoiser, "9f50b73a2896f62bc9e9d8399ba47a16ba5f9b7f4802493b39f1ea128e7f09fe", "scripts/train_pretrained.py"),
+    "digits": Carried(digits_denoiser, "b6618f407b79fcaef2eec52d6e7793f9f9f307586ac28d7330ad34e2803d46d2", "scripts/train_pretrained.py"),
     "digits_classifier": Carried(Classifier, "a505dec7ca2d62cbeb99d2bea02e53beb4bee66d534d2624fff0413f73574520", "scripts/train_classifier.py digits"),
     "fashion_classifier": Carried(Classifier, "e2af2cfc4d62bb2066479ead7d53df470b51f7ca59042a53836a7078be8fa4bd", "scripts/train_classifier.py fashion"),
 }

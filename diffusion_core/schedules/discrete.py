@@ -40,6 +40,14 @@ class DDPM(Schedule):
         knot = (position.detach() + 1e-9).floor().long().clamp(0, len(steps) - 1)
         return cumulative[knot] + (position - knot) * steps[knot]
 
+    def remaining(self, t: Tensor) -> Tensor:
+        r"""$\log\alpha_t^2-\log\alpha_1^2$, which keeps its digits near t = 1."""
+        steps = self._steps.to(t.device)
+        after = F.pad(steps.flip(0).cumsum(0).flip(0), (0, 1))
+        left = (1 - t) * len(steps)
+        knot = (t.detach() * len(steps) + 1e-9).floor().long().clamp(0, len(steps) - 1)
+        return after[knot + 1] + (left - (len(steps) - 1 - knot)) * steps[knot]
+
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.exp(-0.5 * self.integral(t))
 

@@ -24,6 +24,10 @@ class LinearVP(Schedule):
         r"""$B(t)=\beta_{min}t+\frac12(\beta_{max}-\beta_{min})t^2$."""
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
+    def remaining(self, t: Tensor) -> Tensor:
+        r"""$B(1)-B(t)$, which keeps its digits near t = 1."""
+        return (1 - t) * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * (1 + t))
+
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.exp(-0.5 * self.integral(t))
 
