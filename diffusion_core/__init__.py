@@ -9,6 +9,7 @@ from diffusion_core.checks import check, check_below
 from diffusion_core.data import images, toy, travellers
 from diffusion_core.denoiser import Denoiser, clipped, transport
 from diffusion_core.devices import by_device, device
+from diffusion_core.likelihood import bits_per_dim, continuous_vlb, discretized_log_prob, gaussian_kl, mean_and_stderr, vlb
 from diffusion_core.losses import denoising_loss, discrete_times, lognormal_times, uniform_times
 from diffusion_core.models import MLP, VAE, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks

@@ -1,0 +1,227 @@
+r"""The variational bound of a diffusion model, term by term, in nats and in bits per dimension.
+
+For a grid $1\ge t_N>\dots>t_1>t_0=0$ and the sampler `ancestral`, with $x_i$ the state at $t_i$,
+
+$$-\log p(x_0)\le\underbrace{\mathrm{KL}(q(x_N|x_0)\,\|\,p(x_N))}_{prior}+\sum_{i=2}^N\underbrace{\mathbb E\,\mathrm{KL}(q(x_{i-1}|x_i,x_0)\,\|\,p(x_{i-1}|x_i))}_{steps}+\underbrace{\mathbb E[-\log p(x_0|x_1)]}_{decoder}$$
+
+(Ho et al. 2020, eq. 5). `vlb` estimates it for any denoiser and path, `continuous_vlb` its limit of small steps (Kingma et al. 2021, VDM).
+p(x_N) is the law the samplers start from, $\mathcal N(0,\sigma_N^2I)$ (`Schedule.noise`). Each expectation is over one draw of $x_i$ a sample and a
+term, or the mean of `samples` draws. Derived in chapters 04 and 07.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.samplers import Variance, posterior_variance
+from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+
+
+class VLB(NamedTuple):
+    """The bound on -log p(x0) in nats, and its parts: prior (B,), steps (B, N - 1) in the order of the grid, noise first, decoder (B,)."""
+
+    prior: Tensor
+    steps: Tensor
+    decoder: Tensor
+    dims: int
+
+    @property
+    def total(self) -> Tensor:
+        """(B,) nats."""
+        return self.prior + self.steps.sum(1) + self.decoder
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """(B,) bits a dimension: of the discrete values where `levels` was given, else of the density."""
+        return bits_per_dim(self.total, self.dims)
+
+
+class ContinuousVLB(NamedTuple):
+    """The bound on -log p(x0) in nats, and its parts, (B,) each."""
+
+    prior: Tensor
+    diffusion: Tensor
+    decoder: Tensor
+    dims: int
+
+    @property
+    def total(self) -> Tensor:
+        """(B,) nats."""
+        return self.prior + self.diffusion + self.decoder
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """(B,) bits a dimension: of the discrete values where `levels` was given, else of the density."""
+        return bits_per_dim(self.total, self.dims)
+
+
+@torch.no_grad()
+def vlb(
+    denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, variance: Variance | None = None, levels: int | None = 256,
+    samples: int = 1, generator: torch.Generator | None = None, **cond,
+) -> VLB:
+    r"""The bound of the chain that `ancestral` runs on the grid `times`, which must end at 0.
+
+    A step costs $\mathrm{KL}\big(\mathcal N(\tilde\mu(x_t,x_0),\tilde\beta I)\,\|\,\mathcal N(\tilde\mu(x_t,\hat x_0),\tau^2)\big)$. variance: of the step, as in
+    `ancestral`; the default is `posterior_variance`. The decoder is Gaussian about $\hat x_0$ at the last time before 0, in `levels` bins
+    (`discretized_log_prob`) or, with None, as a density; its variance is what `variance` gives for the step to 0 and, where that is 0,
+    $\sigma^2/\alpha^2$. A path with a floor, sigma(0) > 0, pays for the step to t = 0 too, and decodes from there.
+
+    x0: (B, *D). cond goes to the denoiser. Raises ValueError for a grid that does not end at 0, for a step with $\tau^2=0$ (its KL is
+    infinite), and for samples < 1.
+    """
+    variance = posterior_variance if variance is None else variance
+    times = _checked(denoise, schedule, x0, times, samples)
+    floored = bool(schedule(times[-1])[1] > 0)
+    noisy = times if floored else times[:-1]
+    steps = torch.zeros(len(x0), len(noisy) - 1, dtype=torch.float64)
+    decoder = torch.zeros(len(x0), dtype=torch.float64)
+    for _ in range(samples):
+        for i, (t, s) in enumerate(zip(noisy[:-1], noisy[1:])):
+            x_t = _noised(schedule, x0, t, generator)
+            c_image, _, exact = schedule.posterior(s, t)
+            tau2 = _positive(variance(schedule, x_t, s, t), s, t)
+            steps[:, i] += gaussian_kl(c_image.item() * x0.double(), exact, c_image.item() * denoise(x_t, t, **cond).double(), tau2).cpu()
+        t = noisy[-1]
+        x_t = _noised(schedule, x0, t, generator)
+        tau2 = double(0.0) if floored else double(variance(schedule, x_t, times[-1], t))
+        tau2 = torch.where(tau2 > 0, tau2, _spread(schedule, t).to(tau2.device))
+        decoder -= discretized_log_prob(x0, denoise(x_t, t, **cond), tau2.sqrt(), levels).cpu()
+    return VLB(_prior(schedule, x0, noisy[0]), steps / samples, decoder / samples, x0[0].numel())
+
+
+@torch.no_grad()
+def continuous_vlb(
+    denoise: Denoise, schedule: Schedule, x0: Tensor, t_min: float, levels: int | None = 256, samples: int = 1,
+    generator: torch.Generator | None = None, **cond,
+) -> ContinuousVLB:
+    r"""The bound in the limit of infinitely many steps between t = 1 and t_min, and the decoder of `vlb` at t_min.
+
+    diffusion: $\frac12\int\|\hat x_0-x_0\|^2\,d\,\mathrm{SNR}=\frac12\int\|\hat x_0-x_0\|^2(1+\mathrm{SNR})\,ds$, $s=\log(1+\mathrm{SNR})$ from t = 1 to t_min (Kingma et al. 2021,
+    eq. 17 and 18). One stratified time a sample, uniform in s: in the log-SNR where it is high, and finite where SNR(1) = 0.
+
+    x0: (B, *D). The limit is finite for t_min > 0 only, since $\lambda\to\infty$ where sigma = 0: raises ValueError there; a path with a floor
+    may go down to 0.
+    """
+    _checked(denoise, schedule, x0, torch.tensor([1.0, 0.0]), samples)
+    t_min = float(t_min)
+    if not 0 <= t_min < 1 or float(schedule(t_min)[1]) == 0:
+        raise ValueError(f"t_min = {t_min} must lie in [0, 1) where sigma > 0: at sigma = 0 the signal-to-noise ratio and with it the bound are infinite. Take the time at which noise is as small as a level, such as schedule.time(12.0)")
+    snr = [float((alpha / sigma) ** 2) for alpha, sigma in (schedule(1.0), schedule(t_min))]
+    low, high = map(math.log1p, snr)
+    diffusion, decoder = (torch.zeros(len(x0), dtype=torch.float64) for _ in range(2))
+    for _ in range(samples):
+        snr = torch.expm1(low + (high - low) * _stratified(len(x0), generator))
+        t = schedule.time(snr.log())
+        error = (denoise(_noised(schedule, x0, t, generator), t, **cond).double() - x0.double()).square().reshape(len(x0), -1).sum(1)
+        diffusion += 0.5 * (high - low) * (1 + snr) * error.cpu()
+        std = _spread(schedule, t_min).sqrt()
+        decoder -= discretized_log_prob(x0, denoise(_noised(schedule, x0, t_min, generator), t_min, **cond), std, levels).cpu()
+    return ContinuousVLB(_prior(schedule, x0, 1.0), diffusion / samples, decoder / samples, x0[0].numel())
+
+
+def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: int | None = 256) -> Tensor:
+    r"""$\sum_i\log\big(\Phi(\frac{b_i-\mu_i}{s})-\Phi(\frac{a_i-\mu_i}{s})\big)$, (B,) nats: a Gaussian gathered in the bins of the values $-1+\frac{2k}{levels-1}$. Ho et al. 2020, eq. 13.
+
+    A bin reaches $\frac1{levels-1}$ to both sides of its value, the first to $-\infty$ and the last to $\infty$, so that the probabilities of all levels add up to 1.
+    x0, mean: (B, *D). std: scalar, (B,) or like x0. levels=None: the log-density $\log\mathcal N(x_0;\mu,s^2)$ instead.
+    In float64; a difference of two $\Phi$ above the mean is taken below it, where it keeps its digits. Raises ValueError for levels < 2, for
+    std that is not positive, and for x0 that are not levels.
+    """
+    x0, mean, std = x0.double(), mean.double(), _like(std, x0)
+    if not bool((std > 0).all()):
+        raise ValueError("std must be positive: a Gaussian without width has no density")
+    if levels is None:
+        return _per_sample_sum(-0.5 * (((x0 - mean) / std).square() + math.log(2 * math.pi)) - std.log(), x0)
+    if not isinstance(levels, int) or levels < 2:
+        raise ValueError(f"levels, the number of values a dimension can take, must be an integer of at least 2, got {levels!r}")
+    k = (x0 + 1) / 2 * (levels - 1)
+    if not bool(((k - k.round()).abs() < 1e-2).all()) or not bool(((k.round() >= 0) & (k.round() < levels)).all()):
+        raise ValueError(f"x0 must hold values -1 + 2k / {levels - 1}, k = 0..{levels - 1}: bytes as u / 127.5 - 1 for 256 levels. For continuous data pass levels=None")
+    half = 1 / (levels - 1)
+    low = torch.where(k.round() == 0, -math.inf, (x0 - mean - half) / std)
+    high = torch.where(k.round() == levels - 1, math.inf, (x0 - mean + half) / std)
+    low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
+    log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return _per_sample_sum(log_high + torch.log(-torch.expm1(log_low - log_high)), x0)
+
+
+def gaussian_kl(mean_p: Tensor, var_p: Tensor | float, mean_q: Tensor, var_q: Tensor | float) -> Tensor:
+    r"""$\mathrm{KL}(p\|q)=\frac12\sum_i\big(r_i-1-\log r_i+\frac{(\mu_{p,i}-\mu_{q,i})^2}{v_{q,i}}\big)$, $r=v_p/v_q$: (B,) nats, summed over the dimensions.
+
+    Means (B, *D); variances scalar, (B,) or like the means, positive. $r-1-\log r$ is taken from $r-1$, which keeps its digits near equal variances.
+    """
+    var_p, var_q = _like(var_p, mean_p), _like(var_q, mean_p)
+    excess = (var_p - var_q) / var_q
+    return _per_sample_sum(0.5 * (excess - torch.log1p(excess) + (mean_p - mean_q).square() / var_q), mean_p)
+
+
+def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> Tensor:
+    r"""$\frac{nats}{dims\,\log2}$: what one dimension costs in bits.
+
+    levels: where `nats` belong to a density on [-1, 1] of data dequantized uniformly, adds $\log_2\frac{levels}2$, the bits of a bin of width 2 / levels.
+    """
+    if dims < 1 or (levels is not None and levels < 2):
+        raise ValueError(f"dims must be at least 1 and levels at least 2, got {dims} and {levels}")
+    return double(nats) / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
+
+
+def mean_and_stderr(values: Tensor) -> tuple[float, float]:
+    """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")
+    values = double(values)
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, samples: int) -> Tensor:
+    require_schedule(denoise, schedule)
+    times = double(times).detach().cpu()
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()) or times[-1] != 0:
+        raise ValueError("times must be a grid of at least two strictly decreasing times that ends at 0, such as uniform(50): the bound is one of the clean data")
+    if not (isinstance(samples, int) and samples >= 1 and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
+        raise ValueError(f"need at least one sample in x0, floating, of shape (B, *D), and samples of at least 1, got {tuple(x0.shape)}, {x0.dtype} and {samples!r}")
+    return times
+
+
+def _prior(schedule: Schedule, x0: Tensor, t: Tensor | float) -> Tensor:
+    r"""$\mathrm{KL}(\mathcal N(\alpha x_0,\sigma^2I)\|\mathcal N(0,\sigma^2I))$, (B,)."""
+    alpha, sigma = schedule(double(t))
+    return (0.5 * (alpha / sigma) ** 2).cpu() * _per_sample_sum(x0.double().square(), x0).cpu()
+
+
+def _noised(schedule: Schedule, x0: Tensor, t: Tensor | float, generator: torch.Generator | None) -> Tensor:
+    alpha, sigma = schedule(double(t))
+    return per_sample(alpha, x0) * x0 + per_sample(sigma, x0) * normal_like(x0, generator)
+
+
+def _spread(schedule: Schedule, t: Tensor | float) -> Tensor:
+    r"""$\sigma^2/\alpha^2$: the variance of x_0 given x_t alone, before anything is known of the data."""
+    alpha, sigma = schedule(double(t))
+    return (sigma / alpha) ** 2
+
+
+def _positive(tau2: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    if not bool((double(tau2) > 0).all()):
+        raise ValueError(f"the variance of the step from t = {float(t):.4g} to {float(s):.4g} is not positive, so its KL is infinite: a deterministic sampler has no such bound. Use posterior_variance, transition_variance or a learned one")
+    return double(tau2)
+
+
+def _like(value: Tensor | float, x: Tensor) -> Tensor:
+    """A scalar, (B,) or x-shaped value in float64, ready to broadcast against x."""
+    value = double(value).to(x.device)
+    return value if value.shape == x.shape else per_sample(value, x.double())
+
+
+def _per_sample_sum(terms: Tensor, x: Tensor) -> Tensor:
+    return terms.expand(x.shape).reshape(len(x), -1).sum(1)
+
+
+def _stratified(n: int, generator: torch.Generator | None) -> Tensor:
+    """(n,) one uniform number in each of n equal cells of (0, 1), in random order."""
+    where = generator.device if generator is not None else None
+    u = torch.rand(n, generator=generator, dtype=torch.float64, device=where)
+    return ((torch.arange(n, dtype=torch.float64, device=where) + u) / n)[torch.randperm(n, generator=generator, device=where)].cpu()
