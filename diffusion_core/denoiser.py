@@ -20,7 +20,7 @@ LOG_SNR_RANGE = (-20.0, 20.0)
 class Denoiser(nn.Module):
     r"""A network that predicts `target` on `schedule`, as a denoiser.
 
-    net: `net(c_in * x, c, **cond) -> y` of the shape of x, called with $c_{in}=1/\sqrt{\alpha^2\sigma_{data}^2+\sigma^2}$, so that its input has unit
+    net: `net(c_in * x, c, **cond) -> y` of the shape of x (twice its channels where `net.learned_variance` is true), called with $c_{in}=1/\sqrt{\alpha^2\sigma_{data}^2+\sigma^2}$, so that its input has unit
     variance, and c = the log-SNR (B,), clamped to `LOG_SNR_RANGE` = [-20, 20].
     target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is), for `edm(sigma_data)` the same.
     Raises ValueError for a sigma_data that is not positive or not the target's, and for a schedule that is none.
@@ -39,6 +39,21 @@ class Denoiser(nn.Module):
 
     def predict(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
         r"""The raw prediction $\hat y$ of $y=a\,x_0+b\,\epsilon$, (B, *D). t: scalar or (B,)."""
+        y = self._outputs(x, t, **cond)
+        return y.chunk(2, dim=1)[0] if getattr(self.net, "learned_variance", False) else y
+
+    def predict_with_variance(self, x: Tensor, t: Tensor | float, **cond) -> tuple[Tensor, Tensor]:
+        """(y, v), each (B, *D): `predict` and the output for the variance, as it comes, for `range_variance`. Raises ValueError for a network without one."""
+        self.require_variance()
+        y, v = self._outputs(x, t, **cond).chunk(2, dim=1)
+        return y, v
+
+    def require_variance(self) -> None:
+        """A network that predicts no variance must not be asked for one."""
+        if not getattr(self.net, "learned_variance", False):
+            raise ValueError(f"{type(self.net).__name__} has no output for the variance; build it with learned_variance=True, or use posterior_variance, transition_variance or analytic_variance")
+
+    def _outputs(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
         u = double(t)
         alpha, sigma = self.schedule(u)
         c_in = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
@@ -49,6 +64,11 @@ class Denoiser(nn.Module):
         r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). Raises ValueError where the target does not fix the image."""
         c_x, c_y = solution(self.schedule, self.target, t)
         return per_sample(c_x, x) * x + per_sample(c_y, x) * self.predict(x, t, **cond)
+
+    def image(self, x: Tensor, t: Tensor | float, y: Tensor) -> Tensor:
+        r"""$c_xx+c_yy$: the image that a prediction y stands for."""
+        c_x, c_y = solution(self.schedule, self.target, t)
+        return per_sample(c_x, x) * x + per_sample(c_y, x) * y
 
 
 def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
-from diffusion_core.samplers import Variance, posterior_variance
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+from diffusion_core.variance import Variance, posterior_variance
 
 
 class VLB(NamedTuple):
@@ -217,7 +217,7 @@ def _like(value: Tensor | float, x: Tensor) -> Tensor:
 
 
 def _per_sample_sum(terms: Tensor, x: Tensor) -> Tensor:
-    return terms.expand(x.shape).reshape(len(x), -1).sum(1)
+    return terms.expand(x.shape).reshape(len(x), math.prod(x.shape[1:])).sum(1)
 
 
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:

@@ -10,15 +10,14 @@ Steps are differentiable: when no gradient is wanted, sample under `torch.no_gra
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
-
-Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
+from diffusion_core.variance import Variance, posterior_variance, transition_variance
 
 
 def uniform(n: int) -> Tensor:
@@ -80,19 +79,21 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
 def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, variance: Variance | None = None, generator: torch.Generator | None = None) -> Iterator[Tensor]:
     r"""$x_s=\tilde\mu(x_t,\hat x_0)+\tau z$: the mean of $q(x_s\mid x_t,x_0)$ with the denoised image in place of $x_0$. Ho et al. 2020, algorithm 2.
 
-    variance: `(schedule, x, s, t) -> tau^2`, a scalar, (B,) or like x: `posterior_variance` (the default) or `transition_variance`. The step to
-    sigma = 0 is noiseless.
+    variance: `(schedule, x, s, t) -> tau^2`, a scalar, (B,) or like x: `posterior_variance` (the default), `transition_variance` or another of
+    `diffusion_core.variance`. The step to sigma = 0 is noiseless.
     """
     variance = posterior_variance if variance is None else variance
     times, _, sigma = _grid(denoise, schedule, x, times)
     with torch.no_grad():
         c_0, c_x, _ = schedule.posterior(times[1:], times[:-1])
+        known = variance in (posterior_variance, transition_variance)  # the same for every state: the whole grid at once
+        taus = variance(schedule, x, times[1:], times[:-1]).sqrt() if known else [None] * len(c_0)
     yield x
     for i, (c_image, c_state) in enumerate(zip(c_0.tolist(), c_x.tolist())):
         s, t = times[i + 1], times[i]
         mean = c_image * denoise(x, t) + c_state * x
         if sigma[i + 1] > 0:
-            tau = torch.sqrt(variance(schedule, x, s, t))
+            tau = taus[i] if known else torch.sqrt(variance(schedule, x, s, t))
             x = mean + (per_sample(tau, x) if tau.ndim < 2 else tau.to(x.device, x.dtype)) * normal_like(x, generator)
         else:
             x = mean
@@ -100,14 +101,31 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
     yield from _floor(denoise, schedule, x, times)
 
 
-def posterior_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    r"""$\tilde\beta$: $\sigma_{t|s}^2\sigma_s^2/\sigma_t^2$, the variance of $q(x_s\mid x_t,x_0)$; right for data at one point."""
-    return schedule.posterior(s, t).variance
+def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor) -> Iterator[Tensor]:
+    r"""From data to noise: $x_t=\alpha_t\hat x_0(x_s,s)+\sigma_t\hat\epsilon(x_s,s)$ along the reversed grid, the walk of `ddim` with eta = 0 backward. Song et al. 2021, section 4.3.
 
+    x0: (B, *D), where `ddim` on the same decreasing grid `times` ends. Yields x0 and the state at each time, the noise at times[0] last. Each step is
+    an Euler step in $(x/\alpha,\sigma/\alpha)$ with the noise predicted at its start, while `ddim` predicts it at the other end: the round trip is off by the order of a step.
 
-def transition_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    r"""$\beta$: $\sigma_{t|s}^2$, the variance of $q(x_t\mid x_s)$; right for data from $\mathcal N(0,I)$ on a VP path."""
-    return schedule.transition(s, t)[1]
+    Data carry no noise to predict ($\sigma=0$ and the denoiser is not called there): the first noisy time t predicts it, from $\alpha_tx_0$. On a path with a floor
+    and a grid that ends at t = 0, that time is 0 itself, and the states are one more, as in `ddim`. Raises ValueError for a bad grid.
+    """
+    times, alpha, sigma = _grid(denoise, schedule, x0, times)
+    path = list(zip(times, alpha.tolist(), sigma.tolist()))[::-1]
+    yield x0
+    x = x0
+    (s, a_s, s_s), later = path[0], path[1:]
+    if s == 0:
+        if s_s == 0:
+            s, a_s, s_s = later.pop(0)
+        x = a_s * x0
+        x = a_s * x0 + (x - a_s * denoise(x, s))
+        yield x
+    for t, a_t, s_t in later:
+        image = denoise(x, s)
+        x = a_t * image + (s_t / s_s) * (x - a_s * image)
+        yield x
+        s, a_s, s_s = t, a_t, s_t
 
 
 def last(states: Iterable[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 r"""Training: one loop for a spiral on a laptop and for images on several GPUs.
 
-`fit` minimizes the mean of `denoising_loss` with AdamW and returns an exponential moving average of the weights. Everything that happens
+`fit` minimizes the mean of a loss, `denoising_loss` unless told otherwise, with AdamW and returns an exponential moving average of the weights. Everything that happens
 at a step follows from its number and the seed (the learning rate, the decay of the average, the random numbers of each process), so the
 run is the same run wherever it is picked up. Derived in chapter 06.
 """
@@ -62,6 +62,7 @@ def fit(
     lr: float = 2e-3,
     weight: Callable | None = None,
     times: Callable = uniform_times,
+    loss: Callable = denoising_loss,
     ema: float = 0.999,
     warmup: int | None = None,
     clip: float = 1.0,
@@ -74,6 +75,8 @@ def fit(
 
     data: x0 (N, *D) in the network's dtype, or (x0, {"label": (N,) int64, ...}): conditions that go with each sample to the network.
     batch_size: samples per step, of all processes together. weight, times: of the loss and its times, as in `losses`.
+    loss: `loss(denoiser, x0, t, weight, generator, **cond) -> (B,)`, such as `hybrid_loss(steps)`. Times that have `weights` and `update`, such as
+    `LossSecondMoment(steps)`, get the losses of every step, of all processes, and the mean that is minimized and returned is the weighted one.
     lr: the peak of the rate; warmup: steps that it rises, a twentieth of all by default. ema: the largest decay of the average.
     clip: gradients longer than this are shortened to it. label_dropout: the share of labels, drawn sample by sample, replaced by "no class" (`net.num_classes`).
     precision: "fp32", "bf16" (autocast; weights and average stay fp32), or "auto": bf16 for images where the hardware computes in it.
@@ -93,12 +96,13 @@ def fit(
     bf16 = precision == "bf16" or (precision == "auto" and x0.ndim == 4 and _has_bf16(accelerator.device))
 
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    objective, optimizer = accelerator.prepare(_Objective(denoiser, weight, bf16), optimizer)
+    objective, optimizer = accelerator.prepare(_Objective(denoiser, loss, weight, bf16), optimizer)
     average = copy.deepcopy(denoiser).requires_grad_(False)
     seed = _shared_seed(accelerator, generator)
     chance, noise = torch.Generator(), torch.Generator(accelerator.device)
     local = batch_size // accelerator.num_processes
-    losses: list[float] = []
+    adaptive = hasattr(times, "update") and hasattr(times, "weights")
+    history: list[float] = []
 
     denoiser.train()
     with Progress(steps, progress if accelerator.is_main_process else False) as line:
@@ -110,23 +114,27 @@ def fit(
             if label_dropout > 0:
                 batch["label"] = drop_labels(batch["label"], label_dropout, denoiser.net.num_classes, chance)
             t = times(denoiser.schedule, local, chance)
+            importance = times.weights(t) if adaptive else None
 
             for group in optimizer.param_groups:
                 group["lr"] = lr * learning_rate(step, steps, warmup)
-            loss = objective(x0[rows], t, noise, batch)
-            accelerator.backward(loss)
+            losses = objective(x0[rows], t, noise, batch)
+            mean = (losses if importance is None else importance.to(losses.device, losses.dtype) * losses).mean()
+            accelerator.backward(mean)
             norm = accelerator.clip_grad_norm_(denoiser.parameters(), clip)
-            loss, norm = torch.stack([accelerator.reduce(loss.detach(), "mean"), norm]).tolist()
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            mean, norm = torch.stack([accelerator.reduce(mean.detach(), "mean"), norm]).tolist()
+            if not (math.isfinite(mean) and math.isfinite(norm)):
                 optimizer.zero_grad()
-                raise Diverged(_diagnosis(loss, norm, step, steps, lr), step, average.eval(), torch.tensor(losses))
+                raise Diverged(_diagnosis(mean, norm, step, steps, lr), step, average.eval(), torch.tensor(history))
             optimizer.step()
             optimizer.zero_grad()
             ema_update(average, denoiser, ema_decay(step, ema))
-            losses.append(loss)
-            line.advance(loss)
+            if adaptive:
+                times.update(*accelerator.gather((t.to(losses), losses.detach())))
+            history.append(mean)
+            line.advance(mean)
     denoiser.eval()
-    return average.eval(), torch.tensor(losses)
+    return average.eval(), torch.tensor(history)
 
 
 def drop_labels(label: Tensor, rate: float, null: int, generator: torch.Generator | None = None) -> Tensor:
@@ -137,15 +145,15 @@ def drop_labels(label: Tensor, rate: float, null: int, generator: torch.Generato
 
 
 class _Objective(nn.Module):
-    """The mean loss of a batch as one module, so that a call of it is where accelerate sees the processes' gradients begin."""
+    """The losses of a batch as one module, so that a call of it is where accelerate sees the processes' gradients begin."""
 
-    def __init__(self, denoiser: Denoiser, weight: Callable | None, bf16: bool):
+    def __init__(self, denoiser: Denoiser, loss: Callable, weight: Callable | None, bf16: bool):
         super().__init__()
-        self.denoiser, self.weight, self.bf16 = denoiser, weight, bf16
+        self.denoiser, self.loss, self.weight, self.bf16 = denoiser, loss, weight, bf16
 
     def forward(self, x0: Tensor, t: Tensor, generator: torch.Generator, cond: dict[str, Tensor]) -> Tensor:
         with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bf16):
-            return denoising_loss(self.denoiser, x0, t, self.weight, generator, **cond).mean()
+            return self.loss(self.denoiser, x0, t, self.weight, generator, **cond)
 
 
 def _accelerator():

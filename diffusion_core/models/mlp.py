@@ -12,8 +12,9 @@ class MLP(nn.Module):
 
     dim: of x. features: waves of c (even). gain: the weights of x in the first layer are drawn `gain` times larger than Kaiming's.
     num_classes: gives the network an optional `label`; the index `num_classes`, or no label at all, is "no class".
+    learned_variance: twice the outputs, the second half for the variance (`Denoiser.predict_with_variance`).
 
-    net(x, c, label=None): x (B, dim), c (B,), label (B,) int64. Returns (B, dim).
+    net(x, c, label=None): x (B, dim), c (B,), label (B,) int64. Returns (B, dim), with learned_variance (B, 2 dim).
     Raises ValueError for an x of another shape and for a label without classes.
 
     The start matters: with PyTorch's default (weights smaller by a factor of about 2.4, x entering as smoothly as c) the error of a
@@ -21,14 +22,14 @@ class MLP(nn.Module):
     equation 10) keeps the signal's size through the layers, and `gain` lets the first layer bend within the width of a mode.
     """
 
-    def __init__(self, dim: int, width: int = 128, depth: int = 3, features: int = 8, gain: float = 4.0, num_classes: int | None = None):
+    def __init__(self, dim: int, width: int = 128, depth: int = 3, features: int = 8, gain: float = 4.0, num_classes: int | None = None, learned_variance: bool = False):
         super().__init__()
         if min(dim, width, depth, features) < 1 or features % 2:
             raise ValueError(f"MLP: dim, width and depth must be at least 1 and features even, got {dim=}, {width=}, {depth=}, {features=}")
-        self.dim, self.features, self.num_classes = dim, features, num_classes
+        self.dim, self.features, self.num_classes, self.learned_variance = dim, features, num_classes, learned_variance
         self.first = nn.Linear(dim + features, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, dim)
+        self.last = nn.Linear(width, 2 * dim if learned_variance else dim)
         self.labels = LabelEmbedding(num_classes, width) if num_classes is not None else None
 
         for layer in (self.first, *self.hidden):

@@ -68,9 +68,10 @@ class UNet(nn.Module):
     blocks: residual blocks per level and direction. patch: the network works on patch x patch tiles, each stacked into
     channels (space to depth): patch 2 makes a step about three times cheaper. heads: of the attention; 0 leaves the attention out.
     num_classes: gives the network an optional `label`; the index `num_classes`, or no label at all, is "no class".
+    learned_variance: twice the channels come out, the second half for the variance (`Denoiser.predict_with_variance`).
 
     net(x, c, label=None): x (B, channels, H, W) with H and W divisible by `patch * 2**(len(mult) - 1)`, c (B,), label (B,) int64.
-    Returns (B, channels, H, W) in x's dtype, all zeros before training.
+    Returns (B, channels, H, W), with learned_variance (B, 2 channels, H, W), in x's dtype, all zeros before training.
     Raises ValueError for widths that the 8 normalization groups do not divide, for a size that cannot be halved, a label without classes.
     """
 
@@ -83,13 +84,14 @@ class UNet(nn.Module):
         patch: int = 1,
         heads: int = 2,
         num_classes: int | None = None,
+        learned_variance: bool = False,
     ):
         super().__init__()
         if min(channels, width, blocks, patch, *mult) < 1 or width % GROUPS:
             raise ValueError(f"UNet: channels, blocks, patch and mult must be positive and width a multiple of {GROUPS}, got {channels=}, {blocks=}, {patch=}, {mult=}, {width=}")
         if heads < 0 or (heads and width * mult[-1] % heads):
             raise ValueError(f"UNet: heads={heads} must divide the {width * mult[-1]} channels of the lowest level, or be 0 for no attention")
-        self.channels, self.patch, self.num_classes = channels, patch, num_classes
+        self.channels, self.patch, self.num_classes, self.learned_variance = channels, patch, num_classes, learned_variance
         self.multiple = patch * 2 ** (len(mult) - 1)
         widths = [width * m for m in mult]
         emb = 4 * width
@@ -110,7 +112,7 @@ class UNet(nn.Module):
         self.attention = Attention(low, heads) if heads else nn.Identity()
 
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.head = zeroed(nn.Conv2d(width, channels * patch**2, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(width, (1 + learned_variance) * channels * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
         self._check(x, label)

@@ -1,0 +1,66 @@
+r"""Times drawn where the loss is large, and the weights that keep the mean of the loss what it was.
+
+A time sampler of `fit` may have two methods more than its call: `weights(t)`, which the losses are multiplied by, and `update(t, losses)`, which
+`fit` calls after each step with the losses before that.
+"""
+
+import torch
+from torch import Tensor
+
+from diffusion_core.schedules import Schedule, double
+
+
+class LossSecondMoment:
+    r"""Times $i/N$, $i\in\{1,..,N\}$, with $p_i\propto\sqrt{\mathbb E[L_i^2]}$, and weights $\frac1{Np_i}$. Nichol and Dhariwal 2021, eq. 18.
+
+    $\mathbb E[L_i^2]$ is the mean over the last `history` losses at each i; until every i has that many, p is uniform. A share `floor` of p stays uniform, so that
+    no time is lost for good and no weight exceeds 1 / floor (their code has .001 too, the paper does not mention it).
+    The weighted loss has the mean that uniform i give, $\frac1N\sum_iL_i$, and for losses that do not vary at fixed i the least variance.
+    Raises ValueError for settings or losses that cannot be meant.
+    """
+
+    def __init__(self, steps: int, history: int = 10, floor: float = 1e-3):
+        if not isinstance(steps, int) or steps < 1 or not isinstance(history, int) or history < 1 or not 0 < floor <= 1:
+            raise ValueError(f"steps and history must be positive integers and floor in (0, 1], got {steps=}, {history=}, {floor=}")
+        self.steps, self.history, self.floor = steps, history, floor
+        self._squares = torch.zeros(steps, history, dtype=torch.float64)
+        self._seen = [0] * steps
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(N,) p of i = 1, .., N, float64."""
+        uniform = torch.full((self.steps,), 1 / self.steps, dtype=torch.float64)
+        root = self._squares.mean(1).sqrt()
+        if min(self._seen) < self.history or float(root.sum()) == 0:
+            return uniform
+        return (1 - self.floor) * root / root.sum() + self.floor * uniform
+
+    def __call__(self, schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """(n,) independent times, float64, on the generator's device."""
+        p = self.probabilities.to(generator.device if generator is not None else "cpu")
+        return double(torch.multinomial(p, n, replacement=True, generator=generator) + 1) / self.steps
+
+    def weights(self, t: Tensor) -> Tensor:
+        r"""(n,) $\frac1{Np_i}$ for times drawn from the present p."""
+        return 1 / (self.steps * self.probabilities[self._index(t)])
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Remember the unweighted losses (n,) at times t (n,)."""
+        if losses.shape != t.shape or not bool(losses.isfinite().all()):
+            raise ValueError(f"expected one finite loss for each of the {tuple(t.shape)} times, got shape {tuple(losses.shape)}")
+        for i, square in zip(self._index(t).tolist(), double(losses.detach()).square().tolist()):
+            self._squares[i, self._seen[i] % self.history] = square
+            self._seen[i] += 1
+
+    def _index(self, t: Tensor) -> Tensor:
+        """i - 1 of the times i / N."""
+        return knots(t, self.steps).long().cpu() - 1
+
+
+def knots(t: Tensor | float, steps: int) -> Tensor:
+    """i of the times i / N, float64. Raises ValueError for other times than those."""
+    t = double(t)
+    i = (t * steps).round()
+    if not bool(((i >= 1) & (i <= steps) & ((t * steps - i).abs() < 1e-2)).all()):
+        raise ValueError(f"expected times i / {steps} with i in 1..{steps}; draw them from discrete_times({steps}) or LossSecondMoment({steps})")
+    return i
