@@ -21,8 +21,8 @@ from diffusion_core import Denoiser, ancestral, clipped, fit, images, last, logn
 from diffusion_core.metrics import class_accuracy, floor, frechet_feature_distance
 from diffusion_core.pretrained import FOLDER, digits_denoiser
 
-STEPS, BATCH, RATE, EMA, DROPOUT, SEED = 24_000, 64, 3e-3, 0.9995, 0.1, 0
-TIMES = lognormal_times(-0.5, 1.6)
+STEPS, BATCH, RATE, EMA, DROPOUT, SEED = 36_000, 64, 3e-3, 0.9998, 0.1, 0
+TIMES = lognormal_times(-0.2, 1.3)
 
 
 def train(steps: int) -> Denoiser:

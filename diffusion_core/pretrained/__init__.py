@@ -29,7 +29,7 @@ def digits_denoiser() -> Denoiser:
 
 
 NETWORKS = {
-    "digits": Carried(digits_denoiser, "b6618f407b79fcaef2eec52d6e7793f9f9f307586ac28d7330ad34e2803d46d2", "scripts/train_pretrained.py"),
+    "digits": Carried(digits_denoiser, "2d42644eab68d1bfdec22c89a63ed1e0c1a7827f2c7c9dcb4098becebfaea380", "scripts/train_pretrained.py"),
     "digits_classifier": Carried(Classifier, "a505dec7ca2d62cbeb99d2bea02e53beb4bee66d534d2624fff0413f73574520", "scripts/train_classifier.py digits"),
     "fashion_classifier": Carried(Classifier, "e2af2cfc4d62bb2066479ead7d53df470b51f7ca59042a53836a7078be8fa4bd", "scripts/train_classifier.py fashion"),
 }
