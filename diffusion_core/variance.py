@@ -79,7 +79,7 @@ class LearnedVariance:
 
 @torch.no_grad()
 def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, generator: torch.Generator | None = None, **cond) -> Variance:
-    r"""$\tau^2=\tilde\beta+c_0^2\,V_t$, $V_t=\frac1D\mathbb E\,\mathrm{tr\,Cov}[x_0\mid x_t]$: the best variance that is one number a step. Bao et al. 2022, eq. 8.
+    r"""$\tau^2=\tilde\beta+c_0^2\,V_t$, $V_t=\frac1D\mathbb E\,\mathrm{tr\,Cov}[x_0\mid x_t]$: the best variance that is one number a step. Bao et al. 2022, theorem 1.
 
     $c_0$ is the coefficient of $x_0$ in the mean of $q(x_s\mid x_t,x_0)$. $V_t=\frac{\sigma^2}{\alpha^2}\big(1-\frac1D\mathbb E\|\hat\epsilon\|^2\big)$, from the mean square of the noise prediction; for
     an exact denoiser that is also $\frac1D\mathbb E(\|x_0\|^2-\|\hat x_0\|^2)$, which exists at $\alpha=0$ too. Where the SNR is above 1 the first is

@@ -9,7 +9,7 @@ from paths import f64, generator, one_thread  # noqa: F401
 from torch import nn
 
 from diffusion_core import (
-    DDPM, EDM, MLP, CosineVP, Denoiser, Gaussian, GeometricVE, LearnedVariance, LinearVP, LossSecondMoment, Straight, UNet, analytic_variance, ancestral, ddim, ddim_inversion,
+    DDPM, EDM, MLP, CosineVP, Denoiser, Empirical, Gaussian, GeometricVE, LearnedVariance, LinearVP, LossSecondMoment, Straight, UNet, analytic_variance, ancestral, ddim, ddim_inversion,
     denoising_loss, discrete_times, fit, hybrid_loss, last, linear_betas, posterior_variance, targets, transition_variance, two_peaks, uniform, vlb,
 )
 from diffusion_core.variance import range_variance
@@ -105,6 +105,9 @@ def test_learned_variance_calls_the_network_once_a_step_and_never_reuses_another
         variance.denoise(x, 0.5)
         x += 1  # in place: what was kept belongs to another state
         torch.testing.assert_close(variance(CHAIN, x, f64(0.375), f64(0.5)), range_variance(CHAIN, x, f64(0.375), f64(0.5)))
+        one, other = x + 1, 2 * x  # two tensors that were never changed, at the same time
+        variance.denoise(one, 0.5)
+        torch.testing.assert_close(variance(CHAIN, other, f64(0.375), f64(0.5)), range_variance(CHAIN, other, f64(0.375), f64(0.5)))
     with pytest.raises(ValueError, match="another path"):
         variance(LinearVP(), x, f64(0.1), f64(0.2))
 
@@ -254,8 +257,10 @@ def filled(losses, history=3):
 def test_times_follow_the_root_mean_square_loss_and_are_uniform_before():
     losses = [0.1, 4.0, 1.0, 0.5]
     sampler = LossSecondMoment(4, 3)
-    sampler.update(f64([0.25, 0.5, 0.75]), f64([5.0, 1.0, 1.0]))
-    assert sampler.probabilities.tolist() == [0.25] * 4
+    for _ in range(3):
+        assert sampler.probabilities.tolist() == [0.25] * 4
+        sampler.update(f64([0.25, 0.5, 0.75]), f64([5.0, 1.0, 1.0]))
+    assert sampler.probabilities.tolist() == [0.25] * 4  # the last time has no loss yet
     want = np.array(losses) / sum(losses) * 0.999 + 0.001 / 4
     np.testing.assert_allclose(filled(losses).probabilities.numpy(), want, rtol=1e-12)
     t = filled(losses)(CHAIN, 100_000, generator(20))
@@ -329,6 +334,23 @@ def test_inversion_of_a_gaussian_multiplies_by_known_factors(schedule):
     got = [float(x / schedule(t)[0]) for x, t in zip(states, times)]
     assert len(states) == len(want)
     np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [CHAIN, CosineVP(), EDM(sigma_max=9.0), Straight(), GeometricVE(0.05, 8.0)], ids=lambda s: type(s).__name__)
+def test_the_round_trip_of_a_point_mass_is_exact_and_carries_no_noise(schedule):
+    """All states are alpha times the point: there is no noise to predict."""
+    point, grid = f64([[0.7, -0.2]]), uniform(9)
+    exact = Empirical(point).denoiser(schedule)
+    states = list(ddim_inversion(exact, schedule, point, grid))
+    for x, t in zip(states[::-1], grid[:-1]):
+        torch.testing.assert_close(x, schedule(t)[0] * point, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(last(ddim(exact, schedule, states[-1], grid)), point, rtol=1e-12, atol=0)
+
+
+def test_inversion_never_calls_the_denoiser_without_noise():
+    calls, exact = [], Gaussian(0.0, V).denoiser(CHAIN)
+    list(ddim_inversion(lambda x, t: calls.append(float(t)) or exact(x, t), CHAIN, f64([1.3]), uniform(4)))
+    assert calls == [0.25, 0.25, 0.5, 0.75]
 
 
 def test_the_round_trip_of_inversion_is_of_first_order():
