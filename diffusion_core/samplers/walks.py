@@ -1,54 +1,14 @@
-r"""Samplers: generators that walk a grid of times from noise to data and yield each state, the start included.
+r"""The DDIM family, ancestral sampling, and DDIM inversion. Derived in chapters 06 (ancestral) and 08 (DDIM)."""
 
-A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` at t = 1,
-`schedule.noise(shape, t=times[0])` where the grid starts later), and a decreasing grid. The last state is the sample: `last(ddim(...))`.
-Its rules at the ends: a step to sigma = 0 returns the denoised image and nothing else; the denoiser is never called at sigma = 0; a path
-with a floor, sigma(0) > 0, ends with one denoising step.
-
-Steps are differentiable: when no gradient is wanted, sample under `torch.no_grad()` or from a denoiser whose weights ask for none, as those that
-`fit` returns. Derived in chapters 06 (ancestral) and 08 (DDIM).
-"""
-
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from diffusion_core.denoiser import Denoise, require_schedule
-from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+from diffusion_core.denoiser import Denoise
+from diffusion_core.samplers.grids import checked_grid
+from diffusion_core.schedules import Schedule, normal_like, per_sample
 from diffusion_core.variance import Variance, posterior_variance, transition_variance
-
-
-def uniform(n: int) -> Tensor:
-    """(n + 1,) times 1, (n-1)/n, .., 1/n, 0. With `DDPM` of n betas, its knots."""
-    return torch.arange(_steps(n), -1, -1, dtype=torch.float64) / n
-
-
-def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float | None = None) -> Tensor:
-    """(n + 1,) n times whose log-SNRs are evenly spaced from lo (noise) to hi (data), then 0 (once, where hi is the floor of the path).
-
-    lo and hi default to the path's own ends where they are finite, else to -10 and 10. Raises ValueError for values that the path never takes.
-    """
-    low, high = schedule.log_snr_range()
-    if lo is None:
-        lo = low if math.isfinite(low) else -10.0
-    if hi is None:
-        hi = high if math.isfinite(high) else 10.0
-    if not lo < hi:
-        raise ValueError(f"need lo < hi (noise has the lower log-SNR), got {lo} and {hi}")
-    return _then_zero(schedule.time(torch.linspace(lo, hi, _steps(n), dtype=torch.float64)))
-
-
-def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
-    r"""(n + 1,) n times with $\sigma/\alpha=\big(\sigma_{max}^{1/\rho}+\frac i{n-1}(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho})\big)^\rho$, then 0. Karras et al. 2022, eq. 5.
-
-    Raises ValueError for noise levels that the path never takes.
-    """
-    if not (0 < sigma_min < sigma_max and rho > 0):
-        raise ValueError(f"need 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")
-    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, _steps(n), dtype=torch.float64).log()))
 
 
 def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: float = 0.0, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -61,7 +21,7 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
-    times, alpha, sigma = _grid(denoise, schedule, x, times)
+    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         tau = eta * schedule.posterior(times[1:], times[:-1]).variance.sqrt()
     closer = (alpha[:-1] * sigma[1:]) / (alpha[1:] * sigma[:-1])
@@ -73,7 +33,7 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
         if tau > 0:
             x = x + tau * normal_like(x, generator)
         yield x
-    yield from _floor(denoise, schedule, x, times)
+    yield from floor_step(denoise, schedule, x, times)
 
 
 def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, variance: Variance | None = None, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -83,7 +43,7 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
     `diffusion_core.variance`. The step to sigma = 0 is noiseless.
     """
     variance = posterior_variance if variance is None else variance
-    times, _, sigma = _grid(denoise, schedule, x, times)
+    times, _, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         c_0, c_x, _ = schedule.posterior(times[1:], times[:-1])
         known = variance in (posterior_variance, transition_variance)  # the same for every state: the whole grid at once
@@ -98,7 +58,7 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
         else:
             x = mean
         yield x
-    yield from _floor(denoise, schedule, x, times)
+    yield from floor_step(denoise, schedule, x, times)
 
 
 def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor) -> Iterator[Tensor]:
@@ -110,7 +70,7 @@ def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tens
     Data carry no noise to predict ($\sigma=0$ and the denoiser is not called there): the first noisy time t predicts it, from $\alpha_tx_0$. On a path with a floor
     and a grid that ends at t = 0, that time is 0 itself, and the states are one more, as in `ddim`. Raises ValueError for a bad grid.
     """
-    times, alpha, sigma = _grid(denoise, schedule, x0, times)
+    times, alpha, sigma = checked_grid(denoise, schedule, x0, times)
     path = list(zip(times, alpha.tolist(), sigma.tolist()))[::-1]
     yield x0
     x = x0
@@ -138,29 +98,7 @@ def last(states: Iterable[Tensor]) -> Tensor:
     return state
 
 
-def _grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The checked grid on the CPU in float64, with the path on it."""
-    require_schedule(denoise, schedule)
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
-        raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
-    times = double(times).detach().cpu()
-    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
-        raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
-    with torch.no_grad():
-        return times, *schedule(times)
-
-
-def _floor(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+def floor_step(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+    """The denoising step that ends a grid at t = 0 on a path with a floor."""
     if times[-1] == 0 and schedule(times[-1])[1] > 0:
         yield denoise(x, times[-1])
-
-
-def _steps(n: int) -> int:
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"the number of steps must be a positive integer, got {n!r}")
-    return n
-
-
-def _then_zero(times: Tensor) -> Tensor:
-    """Append 0, unless the grid ends there already: at the floor of a path, where one denoising step follows."""
-    return times if times[-1] == 0 else torch.cat([times, times.new_zeros(1)])

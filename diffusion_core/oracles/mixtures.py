@@ -1,66 +1,12 @@
-r"""Exact worlds: distributions whose noised versions are known in closed form, at every point of every Gaussian path.
-
-If $x_0\sim\sum_kw_k\mathcal N(\mu_k,\Sigma_k)$ then $x_t=\alpha x_0+\sigma\epsilon\sim\sum_kw_k\mathcal N(\alpha\mu_k,C_k)$ with
-$C_k=\alpha^2\Sigma_k+\sigma^2I$: the density, the score, the denoiser and the posterior covariance are sums over k. They are the
-physical limit of every experiment in the book. Derived in chapters 01 and 10.
-"""
+"""Gaussians and mixtures of Gaussians, at every point of every Gaussian path."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from diffusion_core import targets
-from diffusion_core.schedules import Schedule, double, per_sample
-
-Level = Tensor | float
-
-
-class Oracle:
-    """What the exact worlds share: event shape *D, x of shape (B, *D), alpha and sigma scalars or (B,)."""
-
-    event: torch.Size
-
-    def score(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
-        r"""$\nabla_x\log p(x)$ of the noised density, (B, *D)."""
-        raise NotImplementedError
-
-    def posterior_mean(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
-        r"""$\mathbb E[x_0\mid x_t=x]$, (B, *D)."""
-        raise NotImplementedError
-
-    def denoiser(self, schedule: Schedule) -> "ExactDenoiser":
-        r"""The best denoiser there is on this path: $(x,t)\mapsto\mathbb E[x_0\mid x_t=x]$."""
-        return ExactDenoiser(self, schedule)
-
-    def _flat(self, x: Tensor) -> Tensor:
-        shape = f"(B{''.join(f', {n}' for n in self.event)})"
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise ValueError(f"x must be a floating tensor of shape {shape}, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
-        if x.ndim != 1 + len(self.event) or x.shape[1:] != self.event:
-            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
-        return x.reshape(x.shape[0], -1)
-
-    @staticmethod
-    def _level(value: Level, x: Tensor, trailing: int) -> Tensor:
-        """alpha or sigma, shape () or (B, 1, .., 1) with that many ones, in the dtype of x."""
-        value = per_sample(value, x)
-        return value if value.ndim == 0 else value.reshape(-1, *[1] * trailing)
-
-
-class ExactDenoiser:
-    """A denoiser that is known, not learned. Its raw output (`predict`) is the image itself."""
-
-    target = staticmethod(targets.x0)
-
-    def __init__(self, oracle: Oracle, schedule: Schedule):
-        self.oracle, self.schedule = oracle, schedule
-
-    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
-        alpha, sigma = self.schedule(double(t))
-        return self.oracle.posterior_mean(x, alpha, sigma)
-
-    predict = __call__
+from diffusion_core.oracles.base import Level, Oracle
+from diffusion_core.schedules import double
 
 
 class GaussianMixture(Oracle):
@@ -150,64 +96,6 @@ class Gaussian(GaussianMixture):
     def __init__(self, mean, covariance):
         mean, covariance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(covariance, dtype=torch.float64)
         super().__init__(mean[None], covariance if covariance.ndim == 0 else covariance[None])
-
-
-class Empirical(Oracle):
-    r"""The empirical measure of a data set, $\frac1N\sum_i\delta_{x_i}$: noised, a mixture of N equal Gaussians.
-
-    data: (N, *D). Its exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
-    is what a network that memorises would be (chapter 27). Everything asks for sigma > 0. Distances are summed in float64.
-    """
-
-    def __init__(self, data: Tensor):
-        data = torch.as_tensor(data)
-        if data.ndim == 0 or len(data) == 0 or not data.is_floating_point():
-            raise ValueError(f"data must be a floating tensor of shape (N, *D) with N > 0, got {data.dtype} of shape {tuple(data.shape)}")
-        if not bool(data.isfinite().all()):
-            raise ValueError("data must be finite: a NaN or an infinity in one row spoils every average")
-        self.event = data.shape[1:]
-        self.data = data
-        self._rows = data.reshape(len(data), -1).to(torch.float64)
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n rows of the data, drawn with replacement, (n, *D)."""
-        return self.data[torch.randint(len(self.data), (n,), generator=generator).to(self.data.device)]
-
-    def log_prob(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
-        r"""$\log\frac1N\sum_i\mathcal N(x;\alpha x_i,\sigma^2I)$, (B,), nats."""
-        logits, flat, sigma2 = self._logits(x, alpha, sigma)
-        d = flat.shape[1]
-        out = logits.logsumexp(-1) - 0.5 * (flat**2).sum(-1) / sigma2.squeeze(-1) - math.log(len(self._rows)) - 0.5 * d * torch.log(2 * math.pi * sigma2.squeeze(-1))
-        return out.to(x.device, x.dtype)
-
-    def score(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
-        r"""$(\alpha\,\mathbb E[x_0\mid x]-x)/\sigma^2$: Tweedie's formula, read backwards."""
-        mean = self.posterior_mean(x, alpha, sigma)
-        return (per_sample(alpha, x) * mean - x) / per_sample(sigma, x) ** 2
-
-    def posterior_mean(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
-        r"""The softmax average of the data, (B, *D)."""
-        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
-        return (weights @ self._rows.to(weights.device)).reshape(x.shape).to(x.device, x.dtype)
-
-    def posterior_cov(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
-        r"""$\sum_ip_i(x_i-m)(x_i-m)^\top$, (B, *D, *D)."""
-        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
-        rows = self._rows.to(weights.device)
-        gap = rows - (weights @ rows)[:, None]
-        cov = torch.einsum("bn,bni,bnj->bij", weights, gap, gap)
-        return cov.reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
-
-    def _logits(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """$(\\alpha\\,x\\cdot x_i-\\alpha^2\\|x_i\\|^2/2)/\\sigma^2$ (B, N), what of the squared distance depends on i."""
-        flat = self._flat(x)
-        flat = flat.to("cpu" if x.device.type == "mps" else x.device, torch.float64)
-        rows = self._rows.to(flat.device)
-        a, s2 = self._level(alpha, flat, 1), self._level(sigma, flat, 1) ** 2
-        if not bool((s2 > 0).all()):
-            raise ValueError("an empirical measure has no density at sigma = 0; ask for it at sigma > 0")
-        s2 = s2.expand(len(flat), 1)
-        return (a * (flat @ rows.T) - 0.5 * a**2 * (rows**2).sum(-1)) / s2, flat, s2
 
 
 def two_peaks() -> GaussianMixture:

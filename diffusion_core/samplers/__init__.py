@@ -1,0 +1,15 @@
+r"""Samplers: generators that walk a grid of times from noise to data and yield each state, the start included.
+
+A sampler takes `(denoise, schedule, x, times)`: a denoiser, its path, the start at times[0] (`schedule.noise(shape)` at t = 1,
+`schedule.noise(shape, t=times[0])` where the grid starts later), and a decreasing grid. The last state is the sample: `last(ddim(...))`.
+Its rules at the ends: a step to sigma = 0 returns the denoised image and nothing else; the denoiser is never called at sigma = 0; a path
+with a floor, sigma(0) > 0, ends with one denoising step.
+
+Steps are differentiable: when no gradient is wanted, sample under `torch.no_grad()` or from a denoiser whose weights ask for none, as those that
+`fit` returns.
+"""
+
+from diffusion_core.samplers.grids import karras_grid, log_snr_grid, uniform
+from diffusion_core.samplers.walks import ancestral, ddim, ddim_inversion, last
+
+__all__ = ["ancestral", "ddim", "ddim_inversion", "karras_grid", "last", "log_snr_grid", "uniform"]

@@ -1,0 +1,64 @@
+"""Grids of times: where a sampler stops on its way from noise to data. Derived in chapters 07 and 19."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.schedules import Schedule, double
+
+
+def uniform(n: int) -> Tensor:
+    """(n + 1,) times 1, (n-1)/n, .., 1/n, 0. With `DDPM` of n betas, its knots."""
+    return torch.arange(positive(n), -1, -1, dtype=torch.float64) / n
+
+
+def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float | None = None) -> Tensor:
+    """(n + 1,) n times whose log-SNRs are evenly spaced from lo (noise) to hi (data), then 0 (once, where hi is the floor of the path).
+
+    lo and hi default to the path's own ends where they are finite, else to -10 and 10. Raises ValueError for values that the path never takes.
+    """
+    low, high = schedule.log_snr_range()
+    if lo is None:
+        lo = low if math.isfinite(low) else -10.0
+    if hi is None:
+        hi = high if math.isfinite(high) else 10.0
+    if not lo < hi:
+        raise ValueError(f"need lo < hi (noise has the lower log-SNR), got {lo} and {hi}")
+    return _then_zero(schedule.time(torch.linspace(lo, hi, positive(n), dtype=torch.float64)))
+
+
+def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    r"""(n + 1,) n times with $\sigma/\alpha=\big(\sigma_{max}^{1/\rho}+\frac i{n-1}(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho})\big)^\rho$, then 0. Karras et al. 2022, eq. 5.
+
+    Raises ValueError for noise levels that the path never takes.
+    """
+    if not (0 < sigma_min < sigma_max and rho > 0):
+        raise ValueError(f"need 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, positive(n), dtype=torch.float64).log()))
+
+
+def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The checked grid on the CPU in float64, with the path on it."""
+    require_schedule(denoise, schedule)
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
+        raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
+    times = double(times).detach().cpu()
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
+        raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
+    with torch.no_grad():
+        return times, *schedule(times)
+
+
+def positive(n: int) -> int:
+    """A number of steps. Raises ValueError unless it is a positive integer."""
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of steps must be a positive integer, got {n!r}")
+    return n
+
+
+def _then_zero(times: Tensor) -> Tensor:
+    """Append 0, unless the grid ends there already: at the floor of a path, where one denoising step follows."""
+    return times if times[-1] == 0 else torch.cat([times, times.new_zeros(1)])
