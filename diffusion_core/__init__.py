@@ -7,18 +7,24 @@ and the executable proofs (`checks`). Importing it needs torch and numpy; `plots
 from diffusion_core import losses, samplers, schedules, targets
 from diffusion_core.checks import check, check_below
 from diffusion_core.data import images, toy, travellers
-from diffusion_core.denoiser import Denoiser, clipped, transport
+from diffusion_core.denoiser import Denoiser, clipped, score_at, transport
 from diffusion_core.devices import by_device, device
 from diffusion_core.importance import LossSecondMoment
+from diffusion_core.jacobians import divergence, draw_probes, hutchinson, jacobian, score_of
 from diffusion_core.likelihood import bits_per_dim, continuous_vlb, discretized_log_prob, gaussian_kl, mean_and_stderr, vlb
 from diffusion_core.losses import denoising_loss, discrete_times, hybrid_loss, lognormal_times, uniform_times
 from diffusion_core.models import MLP, VAE, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks
 from diffusion_core.pretrained import pretrained
-from diffusion_core.samplers import ancestral, ddim, ddim_inversion, karras_grid, last, log_snr_grid, uniform
+from diffusion_core.samplers import (
+    ancestral, annealed_langevin, annealed_step, annealed_variance, ddim, ddim_inversion, karras_grid, ladder_ratio, langevin, last, log_snr_grid, mala, uniform,
+)
 from diffusion_core.schedules import (
     DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Schedule, Shifted, SigmoidVP, Straight, SubVP, ZeroTerminalSNR,
     cosine_betas, linear_betas, per_sample, scaled_linear_betas,
+)
+from diffusion_core.score_matching import (
+    denoising_score_matching, explicit_score_matching, implicit_score_matching, sliced_score_matching, sliced_score_matching_vr,
 )
 from diffusion_core.training import fit
 from diffusion_core.variance import LearnedVariance, analytic_variance, posterior_variance, transition_variance

@@ -103,6 +103,22 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
     return _knowing(transported, target)
 
 
+def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callable[[Tensor], Tensor]:
+    r"""The score of the noised data at time t, $x\mapsto\nabla\log p_t(x)=(\alpha\hat x_0(x,t)-x)/\sigma^2$: Tweedie's formula, read backwards.
+
+    t: scalar or (B,). For the functions of `score_matching` and `langevin`. Raises ValueError where sigma = 0, and for a denoiser of another path.
+    """
+    require_schedule(denoise, schedule)
+    alpha, sigma = schedule(double(t))
+    if not bool((sigma > 0).all()):
+        raise ValueError("there is no score where sigma = 0: the denoiser says nothing about clean data; take a later time")
+
+    def score(x: Tensor, **cond) -> Tensor:
+        return (per_sample(alpha, x) * denoise(x, t, **cond) - x) / per_sample(sigma, x) ** 2
+
+    return score
+
+
 def _knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
     if schedule is not None:
         denoise.schedule = schedule

@@ -22,6 +22,10 @@ class Oracle:
         r"""$\mathbb E[x_0\mid x_t=x]$, (B, *D)."""
         raise NotImplementedError
 
+    def hessian(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\nabla^2_x\log p(x)$ of the noised density, the Jacobian of the score, (B, *D, *D)."""
+        raise NotImplementedError
+
     def denoiser(self, schedule: Schedule) -> "ExactDenoiser":
         r"""The best denoiser there is on this path: $(x,t)\mapsto\mathbb E[x_0\mid x_t=x]$."""
         return ExactDenoiser(self, schedule)

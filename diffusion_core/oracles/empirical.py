@@ -55,6 +55,13 @@ class Empirical(Oracle):
         cov = torch.einsum("bn,bni,bnj->bij", weights, gap, gap)
         return cov.reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
 
+    def hessian(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\big(\frac{\alpha^2}{\sigma^2}\mathrm{Cov}[x_0\mid x]-I\big)/\sigma^2$, (B, *D, *D): Tweedie's formula of second order, read backwards."""
+        alpha2, sigma2 = (self._level(level, x, 2 * len(self.event)) ** 2 for level in (alpha, sigma))
+        cov = self.posterior_cov(x, alpha, sigma)
+        eye = torch.eye(self._rows.shape[1]).reshape(*self.event, *self.event).to(cov)
+        return (alpha2 / sigma2 * cov - eye) / sigma2
+
     def _logits(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
         """$(\\alpha\\,x\\cdot x_i-\\alpha^2\\|x_i\\|^2/2)/\\sigma^2$ (B, N), what of the squared distance depends on i."""
         flat = self._flat(x)

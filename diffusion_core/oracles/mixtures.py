@@ -56,16 +56,29 @@ class GaussianMixture(Oracle):
     def posterior_cov(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
         r"""$\mathrm{Cov}[x_0\mid x]=\sum_kr_k\big(\sigma^2\Sigma_kC_k^{-1}+(m_k-m)(m_k-m)^\top\big)$, (B, *D, *D)."""
         responsibilities, means, noised = self._components(x, alpha, sigma)
-        sigma2 = self._level(sigma, x, 2) ** 2
-        within = sigma2 * self._variances.to(x) / noised
-        if self._basis is None:
-            inner = torch.diag_embed(torch.einsum("bk,bkd->bd", responsibilities, within.expand(len(x), -1, -1)))
-        else:
-            basis = self._basis.to(x)
-            inner = torch.einsum("bk,kij,bkj,klj->bil", responsibilities, basis, within.expand(len(x), -1, -1), basis)
+        within = self._level(sigma, x, 2) ** 2 * self._variances.to(x) / noised
         gap = means - torch.einsum("bk,bkd->bd", responsibilities, means)[:, None]
-        cov = inner + torch.einsum("bk,bki,bkj->bij", responsibilities, gap, gap)
+        cov = self._average(responsibilities, within) + torch.einsum("bk,bki,bkj->bij", responsibilities, gap, gap)
         return cov.reshape(len(x), *self.event, *self.event)
+
+    def hessian(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        r"""$\nabla^2\log p=\sum_kr_k\big((g_k-s)(g_k-s)^\top-C_k^{-1}\big)$, (B, *D, *D), with $g_k=C_k^{-1}(\alpha\mu_k-x)$ and the score $s=\sum_kr_kg_k$.
+
+        By Tweedie's second order, $\mathrm{Cov}[x_0\mid x]=\frac{\sigma^2}{\alpha^2}(I+\sigma^2\nabla^2\log p)$; this form exists at $\sigma=0$ and $\alpha=0$ too.
+        """
+        log_joint, whitened, noised = self._joint(x, alpha, sigma)
+        responsibilities, g = log_joint.softmax(-1), -self._rotated_back(whitened)
+        gap = g - torch.einsum("bk,bkd->bd", responsibilities, g)[:, None]
+        hessian = torch.einsum("bk,bki,bkj->bij", responsibilities, gap, gap) - self._average(responsibilities, 1 / noised)
+        return hessian.reshape(len(x), *self.event, *self.event)
+
+    def _average(self, responsibilities: Tensor, eigenvalues: Tensor) -> Tensor:
+        """The mean over k of matrices given by their eigenvalues in the basis of component k, (B, d, d)."""
+        eigenvalues = eigenvalues.expand(*responsibilities.shape, -1)
+        if self._basis is None:
+            return torch.diag_embed(torch.einsum("bk,bkd->bd", responsibilities, eigenvalues))
+        basis = self._basis.to(responsibilities)
+        return torch.einsum("bk,kij,bkj,klj->bil", responsibilities, basis, eigenvalues, basis)
 
     def _joint(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
         """log w_k N(x; alpha mu_k, C_k) (B, K); C_k^-1 (x - alpha mu_k) in the eigenbasis (B, K, d); eigenvalues of C_k."""

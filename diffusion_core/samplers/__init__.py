@@ -7,9 +7,16 @@ with a floor, sigma(0) > 0, ends with one denoising step.
 
 Steps are differentiable: when no gradient is wanted, sample under `torch.no_grad()` or from a denoiser whose weights ask for none, as those that
 `fit` returns.
+
+`langevin` and `mala` walk no grid: they take a score or a log-density, and n.
 """
 
+from diffusion_core.samplers.annealing import annealed_langevin, annealed_step, annealed_variance, ladder_ratio
 from diffusion_core.samplers.grids import karras_grid, log_snr_grid, uniform
+from diffusion_core.samplers.langevin import langevin, mala
 from diffusion_core.samplers.walks import ancestral, ddim, ddim_inversion, last
 
-__all__ = ["ancestral", "ddim", "ddim_inversion", "karras_grid", "last", "log_snr_grid", "uniform"]
+__all__ = [
+    "ancestral", "annealed_langevin", "annealed_step", "annealed_variance", "ddim", "ddim_inversion", "karras_grid", "ladder_ratio", "langevin", "last",
+    "log_snr_grid", "mala", "uniform",
+]

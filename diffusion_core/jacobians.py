@@ -1,0 +1,137 @@
+r"""Jacobians of a field x -> f(x), their trace (the divergence), and Hutchinson's estimate of it, in one place.
+
+f takes and returns (B, *D) and treats each sample alone: row b of its value depends on row b of x only (no batch normalization). Everything here
+is differentiable, in x and in what f is made of, so that a loss may train through it; under `torch.no_grad()` the results carry no graph.
+Derived in chapters 09 (score matching) and 16 (likelihood).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Field = Callable[[Tensor], Tensor]
+
+
+def jacobian(f: Field, x: Tensor) -> Tensor:
+    r"""$J_{ij}=\partial f_i/\partial x_j$ of each sample, (B, *D, *D): the output's coordinates first. d backward passes, d the number of coordinates.
+
+    x: (B, *D). Raises ValueError for a value of another shape, and for one that no differentiable path connects with x.
+    """
+    build = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x, y = _evaluated(f, x)
+        rows = [_pull_back(y, x, _unit(y, i), build) for i in range(_coordinates(x))]
+    return torch.stack(rows, 1).reshape(len(x), *x.shape[1:], *x.shape[1:])
+
+
+def divergence(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$(f(x),\ \mathrm{tr}\,J=\sum_i\partial f_i/\partial x_i)$: (B, *D) and (B,), exact, in d backward passes.
+
+    x: (B, *D). Raises ValueError as `jacobian` does.
+    """
+    build = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x, y = _evaluated(f, x)
+        trace = sum(_pull_back(y, x, _unit(y, i), build)[:, i] for i in range(_coordinates(x)))
+    return (y, trace) if build else (y.detach(), trace.detach())
+
+
+def hutchinson(f: Field, x: Tensor, probes: int | Tensor = 1, kind: str = "rademacher", generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    r"""$(f(x),\ \frac1n\sum_kv_k^\top J\,v_k)$: (B, *D) and (B,), unbiased for $\mathrm{tr}\,J$ since $\mathbb E\,vv^\top=I$. Hutchinson 1990.
+
+    One backward pass a probe. With $S=(J+J^\top)/2$ the variance of one probe is $2\sum_{i\ne j}S_{ij}^2$ for Rademacher and $2\|S\|_F^2$ for Gaussian
+    probes; where J is symmetric, S = J.
+
+    probes: how many are drawn for each sample, as by `draw_probes(x, probes, kind, generator)`, or the probes themselves, (n, B, *D): those keep
+    their values from call to call, which an ODE solver needs. Raises ValueError as `jacobian` and `draw_probes` do.
+    """
+    v = draw_probes(x, probes, kind, generator) if not isinstance(probes, Tensor) else probes
+    if v.shape[1:] != x.shape or len(v) == 0:
+        raise ValueError(f"probes must have shape (n, {', '.join(map(str, x.shape))}) for x of shape {tuple(x.shape)}, got {tuple(v.shape)}")
+    build = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x, y = _evaluated(f, x)
+        trace = sum((_pull_back(y, x, one, build) * one.reshape(len(x), -1)).sum(1) for one in v.to(y)) / len(v)
+    return (y, trace) if build else (y.detach(), trace.detach())
+
+
+def draw_probes(x: Tensor, n: int = 1, kind: str = "rademacher", generator: torch.Generator | None = None) -> Tensor:
+    """(n, B, *D) independent probes, n for each sample of x (B, *D): signs ("rademacher") or standard normal numbers ("gaussian").
+
+    In the dtype and on the device of x, drawn on the generator's. Raises ValueError for n < 1 and for another kind.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of probes must be a positive integer, got {n!r}")
+    where = generator.device if generator is not None else x.device
+    shape = (n, *x.shape)
+    if kind == "rademacher":
+        return (2 * torch.randint(2, shape, generator=generator, device=where) - 1).to(x)
+    if kind == "gaussian":
+        return torch.randn(shape, generator=generator, dtype=x.dtype, device=where).to(x.device)
+    raise ValueError(f'kind must be "rademacher" or "gaussian", got {kind!r}')
+
+
+def score_of(log_prob: Callable[[Tensor], Tensor]) -> Field:
+    r"""The score $x\mapsto\nabla_x\log p(x)$ of a log-density `log_prob`: (B, *D) -> (B,), normalized or not, by one backward pass.
+
+    An energy model's is `score_of(lambda x: -energy(x))`. Differentiable in x and in the parameters. The score raises ValueError for values that are
+    not (B,), and for those that no differentiable path connects with x.
+    """
+
+    def score(x: Tensor) -> Tensor:
+        build = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = _tracked(x)
+            value = log_prob(x)
+            if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
+                raise ValueError(f"a log-density must give one number a sample, shape ({len(x)},), got {_shown(value)}; sum over the coordinates")
+            _require_graph(value)
+            return torch.autograd.grad(value.sum(), x, create_graph=build)[0]
+
+    return score
+
+
+def _evaluated(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with a graph that starts at it, and f there."""
+    x = _tracked(x)
+    y = f(x)
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        raise ValueError(f"the field must return the shape of x, {tuple(x.shape)}, got {_shown(y)}")
+    _require_graph(y)
+    return x, y
+
+
+def _tracked(x: Tensor) -> Tensor:
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
+        raise ValueError(f"x must be a floating tensor of shape (B, *D), got {_shown(x)}")
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
+def _require_graph(y: Tensor) -> None:
+    if not y.requires_grad:
+        raise ValueError("the value has no gradient with respect to x: was it computed under torch.no_grad(), from a detached x, or does it not depend on x?")
+
+
+def _pull_back(y: Tensor, x: Tensor, v: Tensor, build: bool) -> Tensor:
+    r"""$v^\top J$, (B, d). The graph of y is kept: more than one may be asked for."""
+    (pulled,) = torch.autograd.grad(y, x, v, create_graph=build, retain_graph=True, allow_unused=True)
+    if pulled is None:
+        raise ValueError("no differentiable path leads from x to the value: is x detached on the way?")
+    return pulled.reshape(len(x), -1)
+
+
+def _unit(y: Tensor, i: int) -> Tensor:
+    """The i-th basis vector for each sample, in the shape of y."""
+    unit = torch.zeros_like(y).reshape(len(y), -1)
+    unit[:, i] = 1
+    return unit.reshape(y.shape)
+
+
+def _coordinates(x: Tensor) -> int:
+    return math.prod(x.shape[1:])
+
+
+def _shown(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
