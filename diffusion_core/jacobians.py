@@ -1,12 +1,13 @@
 r"""Jacobians of a field x -> f(x), their trace (the divergence), and Hutchinson's estimate of it, in one place.
 
 f takes and returns (B, *D) and treats each sample alone: row b of its value depends on row b of x only (no batch normalization). Everything here
-is differentiable, in x and in what f is made of, so that a loss may train through it; under `torch.no_grad()` the results carry no graph.
-Derived in chapters 09 (score matching) and 16 (likelihood).
+is differentiable, in x and in what f is made of, so that a loss may train through it; under `torch.no_grad()` and `torch.inference_mode()` the
+results carry no graph. Derived in chapters 09 (score matching) and 16 (likelihood).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ def jacobian(f: Field, x: Tensor) -> Tensor:
     x: (B, *D). Raises ValueError for a value of another shape, and for one that no differentiable path connects with x.
     """
     build = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x, y = _evaluated(f, x)
+    with _recording():
+        x, y = _recorded(f, x)
         rows = [_pull_back(y, x, _unit(y, i), build) for i in range(_coordinates(x))]
     return torch.stack(rows, 1).reshape(len(x), *x.shape[1:], *x.shape[1:])
 
@@ -32,8 +33,8 @@ def divergence(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     x: (B, *D). Raises ValueError as `jacobian` does.
     """
     build = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x, y = _evaluated(f, x)
+    with _recording():
+        x, y = _recorded(f, x)
         trace = sum(_pull_back(y, x, _unit(y, i), build)[:, i] for i in range(_coordinates(x)))
     return (y, trace) if build else (y.detach(), trace.detach())
 
@@ -47,12 +48,13 @@ def hutchinson(f: Field, x: Tensor, probes: int | Tensor = 1, kind: str = "radem
     probes: how many are drawn for each sample, as by `draw_probes(x, probes, kind, generator)`, or the probes themselves, (n, B, *D): those keep
     their values from call to call, which an ODE solver needs. Raises ValueError as `jacobian` and `draw_probes` do.
     """
-    v = draw_probes(x, probes, kind, generator) if not isinstance(probes, Tensor) else probes
-    if v.shape[1:] != x.shape or len(v) == 0:
+    v = probes if isinstance(probes, Tensor) else draw_probes(x, probes, kind, generator)
+    _require_batch(x)
+    if v.ndim != x.ndim + 1 or v.shape[1:] != x.shape or len(v) == 0:
         raise ValueError(f"probes must have shape (n, {', '.join(map(str, x.shape))}) for x of shape {tuple(x.shape)}, got {tuple(v.shape)}")
     build = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x, y = _evaluated(f, x)
+    with _recording():
+        x, y = _recorded(f, x)
         trace = sum((_pull_back(y, x, one, build) * one.reshape(len(x), -1)).sum(1) for one in v.to(y)) / len(v)
     return (y, trace) if build else (y.detach(), trace.detach())
 
@@ -60,8 +62,9 @@ def hutchinson(f: Field, x: Tensor, probes: int | Tensor = 1, kind: str = "radem
 def draw_probes(x: Tensor, n: int = 1, kind: str = "rademacher", generator: torch.Generator | None = None) -> Tensor:
     """(n, B, *D) independent probes, n for each sample of x (B, *D): signs ("rademacher") or standard normal numbers ("gaussian").
 
-    In the dtype and on the device of x, drawn on the generator's. Raises ValueError for n < 1 and for another kind.
+    In the dtype and on the device of x, drawn on the generator's. Raises ValueError for n < 1, for another kind, and for an x that is no such batch.
     """
+    _require_batch(x)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of probes must be a positive integer, got {n!r}")
     where = generator.device if generator is not None else x.device
@@ -82,43 +85,53 @@ def score_of(log_prob: Callable[[Tensor], Tensor]) -> Field:
 
     def score(x: Tensor) -> Tensor:
         build = torch.is_grad_enabled()
-        with torch.enable_grad():
+        with _recording():
             x = _tracked(x)
             value = log_prob(x)
             if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
                 raise ValueError(f"a log-density must give one number a sample, shape ({len(x)},), got {_shown(value)}; sum over the coordinates")
-            _require_graph(value)
-            return torch.autograd.grad(value.sum(), x, create_graph=build)[0]
+            return _pull_back(value, x, torch.ones_like(value), build).reshape(x.shape)
 
     return score
 
 
-def _evaluated(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x with a graph that starts at it, and f there."""
-    x = _tracked(x)
+def evaluated(f: Field, x: Tensor) -> Tensor:
+    """f(x). Raises ValueError unless it has the shape of x."""
     y = f(x)
     if not isinstance(y, Tensor) or y.shape != x.shape:
-        raise ValueError(f"the field must return the shape of x, {tuple(x.shape)}, got {_shown(y)}")
-    _require_graph(y)
-    return x, y
+        raise ValueError(f"a field, such as a score, must return the shape of x, {tuple(x.shape)}, got {_shown(y)}")
+    return y
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """Graphs are recorded here, whatever is said outside."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _recorded(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with a graph that starts at it, and f there."""
+    x = _tracked(x)
+    return x, evaluated(f, x)
 
 
 def _tracked(x: Tensor) -> Tensor:
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
-        raise ValueError(f"x must be a floating tensor of shape (B, *D), got {_shown(x)}")
+    _require_batch(x)
+    x = x.clone() if x.is_inference() else x
     return x if x.requires_grad else x.detach().requires_grad_()
 
 
-def _require_graph(y: Tensor) -> None:
-    if not y.requires_grad:
-        raise ValueError("the value has no gradient with respect to x: was it computed under torch.no_grad(), from a detached x, or does it not depend on x?")
+def _require_batch(x: Tensor) -> None:
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
+        raise ValueError(f"x must be a floating tensor of shape (B, *D), got {_shown(x)}")
 
 
 def _pull_back(y: Tensor, x: Tensor, v: Tensor, build: bool) -> Tensor:
-    r"""$v^\top J$, (B, d). The graph of y is kept: more than one may be asked for."""
-    (pulled,) = torch.autograd.grad(y, x, v, create_graph=build, retain_graph=True, allow_unused=True)
+    r"""$v^\top J$, (B, d), J the Jacobian of y in x. The graph of y is kept: more than one may be asked for."""
+    pulled = torch.autograd.grad(y, x, v, create_graph=build, retain_graph=True, allow_unused=True)[0] if y.requires_grad else None
     if pulled is None:
-        raise ValueError("no differentiable path leads from x to the value: is x detached on the way?")
+        raise ValueError("no differentiable path leads from x to the value: was it computed under torch.no_grad(), from a detached x, or does it not depend on x?")
     return pulled.reshape(len(x), -1)
 
 

@@ -14,7 +14,7 @@ A score is a callable (B, *D) -> (B, *D) that treats each sample alone: a networ
 import torch
 from torch import Tensor
 
-from diffusion_core.jacobians import Field, divergence, draw_probes, hutchinson
+from diffusion_core.jacobians import Field, divergence, draw_probes, evaluated, hutchinson
 from diffusion_core.schedules import double, normal_like, per_sample
 
 
@@ -23,7 +23,7 @@ def explicit_score_matching(score: Field, x: Tensor, true_score: Field) -> Tenso
 
     x: (B, *D). Raises ValueError for scores of another shape.
     """
-    return _half_square(_value(score, x) - _value(true_score, x))
+    return _half_square(evaluated(score, x) - evaluated(true_score, x))
 
 
 def implicit_score_matching(score: Field, x: Tensor) -> Tensor:
@@ -65,14 +65,7 @@ def denoising_score_matching(score: Field, x: Tensor, sigma: Tensor | float, gen
     if not bool(((sigma > 0) & sigma.isfinite()).all()):
         raise ValueError("sigma must be positive and finite: without noise there is no denoising")
     sigma, z = per_sample(sigma, x), normal_like(x, generator)
-    return _half_square(_value(score, x + sigma * z) + z / sigma)
-
-
-def _value(score: Field, x: Tensor) -> Tensor:
-    value = score(x)
-    if not isinstance(value, Tensor) or value.shape != x.shape:
-        raise ValueError(f"a score must return the shape of x, {tuple(x.shape)}, got {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}")
-    return value
+    return _half_square(evaluated(score, x + sigma * z) + z / sigma)
 
 
 def _half_square(v: Tensor) -> Tensor:

@@ -49,18 +49,21 @@ class Empirical(Oracle):
 
     def posterior_cov(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
         r"""$\sum_ip_i(x_i-m)(x_i-m)^\top$, (B, *D, *D)."""
-        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
-        rows = self._rows.to(weights.device)
-        gap = rows - (weights @ rows)[:, None]
-        cov = torch.einsum("bn,bni,bnj->bij", weights, gap, gap)
-        return cov.reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
+        return self._covariance(x, alpha, sigma).reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
 
     def hessian(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
         r"""$\big(\frac{\alpha^2}{\sigma^2}\mathrm{Cov}[x_0\mid x]-I\big)/\sigma^2$, (B, *D, *D): Tweedie's formula of second order, read backwards."""
-        alpha2, sigma2 = (self._level(level, x, 2 * len(self.event)) ** 2 for level in (alpha, sigma))
-        cov = self.posterior_cov(x, alpha, sigma)
-        eye = torch.eye(self._rows.shape[1]).reshape(*self.event, *self.event).to(cov)
-        return (alpha2 / sigma2 * cov - eye) / sigma2
+        cov = self._covariance(x, alpha, sigma)
+        alpha2, sigma2 = (self._level(level, cov, 2) ** 2 for level in (alpha, sigma))
+        hessian = (alpha2 / sigma2 * cov - torch.eye(cov.shape[-1]).to(cov)) / sigma2
+        return hessian.reshape(len(x), *self.event, *self.event).to(x.device, x.dtype)
+
+    def _covariance(self, x: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        """Cov[x_0 | x], (B, d, d), in float64."""
+        weights = self._logits(x, alpha, sigma)[0].softmax(-1)
+        rows = self._rows.to(weights.device)
+        gap = rows - (weights @ rows)[:, None]
+        return torch.einsum("bn,bni,bnj->bij", weights, gap, gap)
 
     def _logits(self, x: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
         """$(\\alpha\\,x\\cdot x_i-\\alpha^2\\|x_i\\|^2/2)/\\sigma^2$ (B, N), what of the squared distance depends on i."""

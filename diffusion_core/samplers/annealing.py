@@ -2,7 +2,8 @@ r"""Annealed Langevin dynamics, NCSN's sampler, and how its ladder and its step 
 
 NCSN's step $\alpha_i=\epsilon\,\sigma_i^2/\sigma_L^2$ is the same share of each level's variance, $\eta=\alpha_i/\sigma_i^2=\epsilon/\sigma_L^2$: `step` is this $\eta$. Papers and
 programs differ by a factor: Song and Ermon 2019 move by $\frac{\alpha_i}2s+\sqrt{\alpha_i}z$ as we do; Song and Ermon 2020, and the code of both, by
-$\alpha_is+\sqrt{2\alpha_i}z$, which is $\eta=2\epsilon/\sigma_L^2$.
+$\alpha_is+\sqrt{2\alpha_i}z$, which is $\eta=2\epsilon/\sigma_L^2$. With $\sigma_L=0.01$ the first's $\epsilon=2\cdot10^{-5}$ is $\eta=0.2$ (0.4 in its code), the second's
+$6.2\cdot10^{-6}$ for CIFAR-10 is $\eta=0.124$.
 """
 
 import math
@@ -28,7 +29,7 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
     """
     positive(n)
     if not 0 < step < 4:
-        raise ValueError(f"step, a share of each level's variance, must lie in (0, 4), got {step}; from 4 on the chain diverges. NCSN's is epsilon / sigma_L^2, about 0.1")
+        raise ValueError(f"step, a share of each level's variance, must lie in (0, 4), got {step}; from 4 on the chain diverges. NCSN's epsilon / sigma_L^2 is 0.2")
     times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     if alpha[0] == 0:
         raise ValueError(f"there is no signal at t = {float(times[0]):g} (alpha = 0), so there is no scale x / alpha to anneal in; start the grid later, such as at schedule.time(-10.0)")
@@ -80,8 +81,8 @@ def annealed_step(ratio: float, n: int) -> float:
 def ladder_ratio(dims: int, overlap: float = 0.5) -> float:
     r"""The ratio $\gamma$ of neighboring noise levels with $\Phi(\sqrt{2D}(\gamma-1)+3\gamma)-\Phi(\sqrt{2D}(\gamma-1)-3\gamma)$ = overlap. Song and Ermon 2020, technique 2.
 
-    D = dims. In many dimensions $\|x\|$ at level $\sigma_i$ is near $\mathcal N(\sqrt D\sigma_i,\sigma_i^2/2)$; overlap is about the probability that a draw of level i - 1 lies
-    within three standard deviations of the next one's shell. The ladder from $\sigma_1$ to $\sigma_L$ has $L=1+\log(\sigma_1/\sigma_L)/\log\gamma$ levels.
+    D = dims. In many dimensions the length of noise of level $\sigma_i$ is near $\mathcal N(\sqrt D\sigma_i,\sigma_i^2/2)$; overlap is the probability, by that law, that it lies
+    within three standard deviations of the mean length at the level before, $\gamma\sigma_i$. The ladder from $\sigma_1$ to $\sigma_L$ has $L=1+\log(\sigma_1/\sigma_L)/\log\gamma$ levels.
     Raises ValueError for an overlap outside (0, 0.99], and where it is reached by no ratio: in few dimensions ($\sqrt{2D}\le3$) shells of all ratios overlap.
     """
     positive(dims)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffusion_core.jacobians import Field, score_of
+from diffusion_core.jacobians import Field, evaluated, score_of
 from diffusion_core.samplers.grids import positive
 from diffusion_core.schedules import double, normal_like, per_sample
 
@@ -27,7 +27,7 @@ def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: t
     positive(n)
     yield x
     for _ in range(n):
-        x = x + drift * _same_shape(score(x), x) + scale * normal_like(x, generator)
+        x = x + drift * evaluated(score, x) + scale * normal_like(x, generator)
         yield x
 
 
@@ -69,24 +69,24 @@ def mala(
     if not isinstance(value, Tensor) or value.shape != x.shape[:1] or not bool(value.isfinite().all()):
         shown = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"log_prob must give one finite number for each start, shape ({len(x)},), got {shown}; start where the density is not 0")
-    return Chains(_metropolis(log_prob, score, x, drift, scale, n, generator), x)
+    return Chains(_metropolis(log_prob, score, (x, value, evaluated(score, x)), drift, scale, n, generator), x)
 
 
-def _metropolis(log_prob, score: Field, x: Tensor, drift: Tensor, scale: Tensor, n: int, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    with torch.no_grad():
-        value, slope = log_prob(x), _same_shape(score(x), x)
+def _metropolis(
+    log_prob: Callable[[Tensor], Tensor], score: Field, start: tuple[Tensor, Tensor, Tensor], drift: Tensor, scale: Tensor, n: int, generator: torch.Generator | None,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Each state and which of its chains moved. start: x, log p(x) and s(x)."""
+    x, value, slope = start
     yield x, None
     for _ in range(n):
         with torch.no_grad():
             z = normal_like(x, generator)
             y = x + drift * slope + scale * z
-            value_y, slope_y = log_prob(y), _same_shape(score(y), x)
-            back = (x - y - drift * slope_y) / scale
-            ratio = double(value_y) - double(value) + 0.5 * _square(z) - 0.5 * _square(back)
-            where = generator.device if generator is not None else x.device
-            u = torch.rand(len(x), generator=generator, dtype=torch.float32, device=where)
-            accepted = double(u).log().to(ratio.device) < ratio
-            accepted = accepted.to(x.device)
+            value_y, slope_y = log_prob(y), evaluated(score, y)
+            back = z + scale / 2 * (slope + slope_y)  # x = y + drift * slope_y - scale * back: the noise that leads back, without the digits that x - y loses
+            ratio = double(value_y) - double(value) + 0.5 * (_square(z) - _square(back))
+            u = 1 - torch.rand(len(x), generator=generator, dtype=torch.float32, device=generator.device if generator is not None else x.device)
+            accepted = (double(u).log().to(ratio.device) <= ratio).to(x.device)
             keep = accepted.reshape(-1, *[1] * (x.ndim - 1))
             x, slope, value = torch.where(keep, y, x), torch.where(keep, slope_y, slope), torch.where(accepted, value_y, value)
         yield x, accepted
@@ -104,9 +104,3 @@ def _checked_step(x: Tensor, step: Tensor | float) -> tuple[Tensor, Tensor]:
     if not bool(((step > 0) & step.isfinite()).all()):
         raise ValueError(f"step must be positive and finite, got {step.tolist()}")
     return per_sample(step / 2, x), per_sample(step.sqrt(), x)
-
-
-def _same_shape(value: Tensor, x: Tensor) -> Tensor:
-    if value.shape != x.shape:
-        raise ValueError(f"the score must return the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
-    return value
