@@ -83,13 +83,15 @@ def vlb(
         for i, (t, s) in enumerate(zip(noisy[:-1], noisy[1:])):
             x_t = _noised(schedule, x0, t, generator)
             c_image, _, exact = schedule.posterior(s, t)
+            image = denoise(x_t, t, **cond)  # before the variance: a `LearnedVariance` keeps its output of this call
             tau2 = _positive(variance(schedule, x_t, s, t), s, t)
-            steps[:, i] += gaussian_kl(c_image.item() * x0.double(), exact, c_image.item() * denoise(x_t, t, **cond).double(), tau2).cpu()
+            steps[:, i] += gaussian_kl(c_image.item() * x0.double(), exact, c_image.item() * image.double(), tau2).cpu()
         t = noisy[-1]
         x_t = _noised(schedule, x0, t, generator)
+        image = denoise(x_t, t, **cond)
         tau2 = double(0.0) if floored else double(variance(schedule, x_t, times[-1], t))
         tau2 = torch.where(tau2 > 0, tau2, _spread(schedule, t).to(tau2.device))
-        decoder -= discretized_log_prob(x0, denoise(x_t, t, **cond), tau2.sqrt(), levels).cpu()
+        decoder -= discretized_log_prob(x0, image, tau2.sqrt(), levels).cpu()
     return VLB(_prior(schedule, x0, noisy[0]), steps / samples, decoder / samples, x0[0].numel())
 
 

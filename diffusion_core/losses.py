@@ -140,7 +140,7 @@ def edm_weight(sigma_data: float = 0.5) -> Weight:
 
 
 def vlb(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=\frac{\alpha(\alpha\dot\sigma-\sigma\dot\alpha)}{\sigma^3}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 17.
+    r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=\frac{\alpha(\alpha\dot\sigma-\sigma\dot\alpha)}{\sigma^3}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 15.
 
     On the sum over coordinates; `denoising_loss` takes the mean. Raises ValueError where a rate of the path is infinite (`Schedule.rates`).
     """

@@ -99,6 +99,10 @@ def test_learned_variance_calls_the_network_once_a_step_and_never_reuses_another
     with torch.no_grad():
         once = last(ancestral(variance.denoise, CHAIN, x, uniform(N), variance, generator(3)))
         assert len(calls) == N
+        bound = vlb(variance.denoise, CHAIN, x, uniform(N), variance, None, 1, generator(3))
+        assert len(calls) == 2 * N
+        torch.testing.assert_close(bound.total, vlb(made, CHAIN, x, uniform(N), variance, None, 1, generator(3)).total)
+        calls.clear()
         twice = last(ancestral(made, CHAIN, x, uniform(N), variance, generator(3)))
         torch.testing.assert_close(once, twice)
         made.net.forward = lambda x, c: torch.cat([x, x], 1)  # a variance that depends on the state
