@@ -8,7 +8,7 @@ import torch
 from paths import FLOORED, SCHEDULES, Perfect, f64, generator, one_thread  # noqa: F401
 from torch import nn
 
-from diffusion_core import EDM, CosineVP, Denoiser, Gaussian, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Straight, SubVP, clipped, ddim, last, ring, targets, transport, uniform
+from diffusion_core import EDM, CosineVP, Denoiser, Gaussian, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Straight, SubVP, clipped, ddim, last, ring, score_at, targets, transport, uniform
 from diffusion_core.denoiser import LOG_SNR_RANGE
 
 TARGETS = {"x0": targets.x0, "eps": targets.eps, "score": targets.score, "v": targets.v, "velocity": targets.velocity, "edm": targets.edm(0.7)}
@@ -144,6 +144,38 @@ def test_transport_where_the_source_never_goes():
         transport(world.denoiser(LinearVP()), LinearVP(), Straight())(x, 1.0)
     with pytest.raises(ValueError, match="another path"):
         transport(world.denoiser(LinearVP()), SubVP(), EDM())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_score_at_is_the_score_of_the_noised_data(name):
+    schedule, world = SCHEDULES[name], ring()
+    for t in (0.3, f64(0.7), f64([0.1, 0.5, 0.9]), 1.0):
+        alpha, sigma = schedule(t)
+        x = torch.randn(3, 2, generator=generator(1), dtype=torch.float64)
+        got = score_at(world.denoiser(schedule), schedule, t)(x)
+        torch.testing.assert_close(got, world.score(x, alpha, sigma), rtol=1e-6, atol=1e-7 / float(f64(sigma).min()) ** 2)
+    if name in FLOORED:
+        alpha, sigma = schedule(0.0)
+        torch.testing.assert_close(score_at(world.denoiser(schedule), schedule, 0.0)(x), world.score(x, alpha, sigma), rtol=1e-6, atol=1e-3)
+    else:
+        for t in (0.0, f64([0.5, 0.0, 0.1])):
+            with pytest.raises(ValueError, match="no score where sigma = 0"):
+                score_at(world.denoiser(schedule), schedule, t)
+
+
+def test_score_at_of_a_network():
+    """In its input and its weights, with conditions, in its dtype; of images; and not on another path."""
+    schedule, spy = CosineVP(), Spy()
+    denoise = Denoiser(spy, schedule, targets.eps)
+    x = torch.randn(3, 1, 2, 2, generator=generator(1)).requires_grad_()
+    score = score_at(denoise, schedule, f64([0.2, 0.5, 0.8]))
+    got = score(x, label=5)
+    assert got.dtype == torch.float32 and spy.cond == {"label": 5} and spy.log_snr.shape == (3,)
+    sigma = schedule(f64([0.2, 0.5, 0.8]))[1].float().reshape(3, 1, 1, 1)
+    torch.testing.assert_close(got, -denoise.predict(x, f64([0.2, 0.5, 0.8])) / sigma, rtol=1e-4, atol=1e-4)  # s = -eps / sigma, pitfall 23
+    assert torch.autograd.grad(got.sum(), x)[0].shape == x.shape
+    with pytest.raises(ValueError, match="another path"):
+        score_at(denoise, LinearVP(), 0.5)
 
 
 def test_wrong_denoisers_raise():

@@ -133,6 +133,45 @@ def test_tweedie(name):
     assert float((matrices - matrices.mT).abs().max()) < 1e-12 and float(torch.linalg.eigvalsh(matrices).min()) > -1e-12
 
 
+HESSIAN_LEVELS = [(1.0, 0.0), (1.0, 0.05), (0.7, 0.5), (0.1, 0.995), (1.0, 7.0), (0.0, 1.5)]
+
+
+@pytest.mark.parametrize("name", [*WORLDS, "isotropic", "image_scalars", "empirical_scalars", "empirical_images"])
+@pytest.mark.parametrize(("alpha", "sigma"), HESSIAN_LEVELS)
+def test_hessian_is_the_second_derivative_of_the_log_density(name, alpha, sigma):
+    world = {**WORLDS, **more_worlds()}[name]
+    x = points(world, 4)
+    if isinstance(world, Empirical) and sigma == 0:
+        with pytest.raises(ValueError, match="sigma > 0"):
+            world.hessian(x, alpha, sigma)
+        return
+    want = torch.stack([torch.autograd.functional.hessian(lambda u: world.log_prob(u[None], alpha, sigma)[0], row) for row in x])
+    got = world.hessian(x, alpha, sigma)
+    assert got.shape == (4, *world.event, *world.event) and got.dtype == torch.float64
+    torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-7 * float(want.abs().max()))
+    if 0 < alpha and 0 < sigma:  # Tweedie, second order
+        eye = torch.eye(max(1, math.prod(world.event)), dtype=torch.float64).reshape(world.event + world.event)
+        torch.testing.assert_close(world.posterior_cov(x, alpha, sigma), sigma**2 / alpha**2 * (eye + sigma**2 * got), rtol=1e-6, atol=1e-9 / alpha**2)
+
+
+def more_worlds():
+    g = generator(10)
+    return {
+        "isotropic": GaussianMixture(torch.randn(3, 2, generator=g), torch.rand(3, generator=g) + 0.1, [0.2, 0.5, 0.3]),
+        "image_scalars": GaussianMixture(torch.randn(2, 1, 1, 1, generator=g), 0.3),
+        "empirical_scalars": Empirical(torch.randn(6, generator=g, dtype=torch.float64)),
+        "empirical_images": Empirical(torch.randn(5, 1, 2, 2, generator=g, dtype=torch.float64)),
+    }
+
+
+@pytest.mark.parametrize("name", [*WORLDS, "empirical_scalars", "empirical_images"])
+def test_a_hessian_at_levels_of_its_own_for_each_sample(name):
+    world = {**WORLDS, **more_worlds()}[name]
+    x, alpha, sigma = points(world, 3), f64([0.9, 0.5, 0.1]), f64([0.2, 0.8, 1.0])
+    each = [world.hessian(x[i : i + 1], alpha[i], sigma[i])[0] for i in range(3)]
+    torch.testing.assert_close(world.hessian(x, alpha, sigma), torch.stack(each))
+
+
 def test_posterior_by_self_normalised_sampling():
     """Weights N(x; alpha x_0, sigma^2) on prior draws, with the delta method's standard errors."""
     world, alpha, sigma, n = full_mixture()[0], 0.8, 0.7, 400_000
@@ -219,7 +258,7 @@ def test_levels_per_sample(name):
 def test_float32_agrees_with_float64_and_stays_float32(name):
     world = WORLDS[name]
     x = points(world)
-    for law in (world.log_prob, world.score, world.posterior_mean, world.posterior_cov):
+    for law in (world.log_prob, world.score, world.posterior_mean, world.posterior_cov, world.hessian):
         single = law(x.float(), 0.8, 0.6)
         assert single.dtype == torch.float32
         torch.testing.assert_close(single.double(), law(x, 0.8, 0.6), rtol=2e-4, atol=2e-5)
@@ -258,7 +297,7 @@ def test_denoiser_on_every_path(name):
 def test_far_tails_stay_finite():
     world = two_peaks()
     x = f64([-1e4, 1e4])
-    for law in (world.log_prob, world.score, world.posterior_mean, world.posterior_cov):
+    for law in (world.log_prob, world.score, world.posterior_mean, world.posterior_cov, world.hessian):
         assert bool(law(x, 1.0, 0.01).isfinite().all()) and bool(law(x.float(), 1.0, 0.01).isfinite().all())
     torch.testing.assert_close(world.score(x), -(x - f64([1.0, 1.0])) / 0.25)
 
@@ -290,7 +329,7 @@ def test_empirical_is_the_limit_of_narrow_mixtures():
     data = torch.randn(5, 2, generator=generator(6), dtype=torch.float64)
     x = torch.randn(4, 2, generator=generator(7), dtype=torch.float64)
     narrow, exact = GaussianMixture(data, 1e-9), Empirical(data)
-    for law in ("log_prob", "score", "posterior_mean", "posterior_cov"):
+    for law in ("log_prob", "score", "posterior_mean", "posterior_cov", "hessian"):
         torch.testing.assert_close(getattr(narrow, law)(x, 0.8, 0.5), getattr(exact, law)(x, 0.8, 0.5), rtol=1e-6, atol=1e-6)
 
 
