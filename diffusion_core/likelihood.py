@@ -6,7 +6,7 @@ $$-\log p(x_0)\le\underbrace{\mathrm{KL}(q(x_N|x_0)\,\|\,p(x_N))}_{prior}+\sum_{
 
 (Ho et al. 2020, eq. 5). `vlb` estimates it for any denoiser and path, `continuous_vlb` its limit of small steps (Kingma et al. 2021, VDM).
 p(x_N) is the law the samplers start from, $\mathcal N(0,\sigma_N^2I)$ (`Schedule.noise`). Each expectation is over one draw of $x_i$ a sample and a
-term, or the mean of `samples` draws. Derived in chapters 04 and 07.
+term, or the mean of `samples` draws. Sums are taken in float64, on the CPU for devices that lack it. Derived in chapters 04 and 07.
 """
 
 import math
@@ -85,7 +85,7 @@ def vlb(
             c_image, _, exact = schedule.posterior(s, t)
             image = denoise(x_t, t, **cond)  # before the variance: a `LearnedVariance` keeps its output of this call
             tau2 = _positive(variance(schedule, x_t, s, t), s, t)
-            steps[:, i] += gaussian_kl(c_image.item() * x0.double(), exact, c_image.item() * image.double(), tau2).cpu()
+            steps[:, i] += gaussian_kl(c_image.item() * double(x0), exact, c_image.item() * double(image), tau2).cpu()
         t = noisy[-1]
         x_t = _noised(schedule, x0, t, generator)
         image = denoise(x_t, t, **cond)
@@ -118,7 +118,7 @@ def continuous_vlb(
     for _ in range(samples):
         snr = torch.expm1(low + (high - low) * _stratified(len(x0), generator))
         t = schedule.time(snr.log())
-        error = (denoise(_noised(schedule, x0, t, generator), t, **cond).double() - x0.double()).square().reshape(len(x0), -1).sum(1)
+        error = (double(denoise(_noised(schedule, x0, t, generator), t, **cond)) - double(x0)).square().reshape(len(x0), -1).sum(1)
         diffusion += 0.5 * (high - low) * (1 + snr) * error.cpu()
         std = _spread(schedule, t_min).sqrt()
         decoder -= discretized_log_prob(x0, denoise(_noised(schedule, x0, t_min, generator), t_min, **cond), std, levels).cpu()
@@ -133,7 +133,8 @@ def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: 
     In float64; a difference of two $\Phi$ above the mean is taken below it, where it keeps its digits. Raises ValueError for levels < 2, for
     std that is not positive, and for x0 that are not levels.
     """
-    x0, mean, std = x0.double(), mean.double(), _like(std, x0)
+    x0, mean = double(x0), double(mean)
+    std = _like(std, x0)
     if not bool((std > 0).all()):
         raise ValueError("std must be positive: a Gaussian without width has no density")
     if levels is None:
@@ -154,8 +155,9 @@ def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: 
 def gaussian_kl(mean_p: Tensor, var_p: Tensor | float, mean_q: Tensor, var_q: Tensor | float) -> Tensor:
     r"""$\mathrm{KL}(p\|q)=\frac12\sum_i\big(r_i-1-\log r_i+\frac{(\mu_{p,i}-\mu_{q,i})^2}{v_{q,i}}\big)$, $r=v_p/v_q$: (B,) nats, summed over the dimensions.
 
-    Means (B, *D); variances scalar, (B,) or like the means, positive. $r-1-\log r$ is taken from $r-1$, which keeps its digits near equal variances.
+    Means (B, *D); variances scalar, (B,) or like the means, positive. In float64. $r-1-\log r$ is taken from $r-1$, which keeps its digits near equal variances.
     """
+    mean_p, mean_q = double(mean_p), double(mean_q)
     var_p, var_q = _like(var_p, mean_p), _like(var_q, mean_p)
     excess = (var_p - var_q) / var_q
     return _per_sample_sum(0.5 * (excess - torch.log1p(excess) + (mean_p - mean_q).square() / var_q), mean_p)
@@ -192,7 +194,7 @@ def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, sa
 def _prior(schedule: Schedule, x0: Tensor, t: Tensor | float) -> Tensor:
     r"""$\mathrm{KL}(\mathcal N(\alpha x_0,\sigma^2I)\|\mathcal N(0,\sigma^2I))$, (B,)."""
     alpha, sigma = schedule(double(t))
-    return (0.5 * (alpha / sigma) ** 2).cpu() * _per_sample_sum(x0.double().square(), x0).cpu()
+    return (0.5 * (alpha / sigma) ** 2).cpu() * _per_sample_sum(double(x0).square(), x0).cpu()
 
 
 def _noised(schedule: Schedule, x0: Tensor, t: Tensor | float, generator: torch.Generator | None) -> Tensor:
@@ -213,9 +215,9 @@ def _positive(tau2: Tensor, s: Tensor, t: Tensor) -> Tensor:
 
 
 def _like(value: Tensor | float, x: Tensor) -> Tensor:
-    """A scalar, (B,) or x-shaped value in float64, ready to broadcast against x."""
+    """A scalar, (B,) or x-shaped value, ready to broadcast against x (float64)."""
     value = double(value).to(x.device)
-    return value if value.shape == x.shape else per_sample(value, x.double())
+    return value if value.shape == x.shape else per_sample(value, x)
 
 
 def _per_sample_sum(terms: Tensor, x: Tensor) -> Tensor:
@@ -225,5 +227,5 @@ def _per_sample_sum(terms: Tensor, x: Tensor) -> Tensor:
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:
     """(n,) one uniform number in each of n equal cells of (0, 1), in random order."""
     where = generator.device if generator is not None else None
-    u = torch.rand(n, generator=generator, dtype=torch.float64, device=where)
-    return ((torch.arange(n, dtype=torch.float64, device=where) + u) / n)[torch.randperm(n, generator=generator, device=where)].cpu()
+    u = torch.rand(n, generator=generator, dtype=torch.float32 if where is not None and where.type == "mps" else torch.float64, device=where)
+    return ((torch.arange(n, dtype=torch.float64) + double(u).cpu()) / n)[torch.randperm(n, generator=generator, device=where).cpu()]

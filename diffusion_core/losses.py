@@ -68,11 +68,11 @@ def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Lo
         image = denoiser.image(x_t, t, y_hat.detach())
         tau2, first = range_variance(denoiser.schedule, v, (i - 1) / steps, i / steps), (i == 1).to(x0.device)
         bound = x0.new_zeros(len(x0))
-        bound[first] = -discretized_log_prob(x0[first], image[first], tau2[first].sqrt(), levels).to(bound.dtype)
+        bound[first] = -discretized_log_prob(x0[first], image[first], tau2[first].sqrt(), levels).to(bound)
         later = i[i > 1]
         coef_x0, _, tilde = denoiser.schedule.posterior((later - 1) / steps, later / steps)
         gap = per_sample(coef_x0, x0[~first]) * (x0 - image)[~first]
-        bound[~first] = gaussian_kl(gap, tilde, torch.zeros_like(gap), tau2[~first]).to(bound.dtype)
+        bound[~first] = gaussian_kl(gap, tilde, torch.zeros_like(gap), tau2[~first]).to(bound)
         return _error(denoiser, y_hat, y, t, weight) + scale * steps / max(1, x0[0].numel()) * bound
 
     return loss

@@ -99,9 +99,9 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
         x_t = alpha * x0 + sigma * normal_like(x0, generator)
         image = denoise(x_t, t, **cond)
         if alpha > sigma:
-            spread.append((sigma / alpha) ** 2 * (1 - ((x_t - alpha * image) / sigma).double().square().mean()))
+            spread.append((sigma / alpha) ** 2 * (1 - double((x_t - alpha * image) / sigma).square().mean()))
         else:
-            spread.append(x0.double().square().mean() - image.double().square().mean())
+            spread.append(double(x0).square().mean() - double(image).square().mean())
     coef_x0, _, tilde = schedule.posterior(times[1:], times[:-1])
     tau2 = tilde + coef_x0**2 * torch.stack(spread).cpu().clamp(min=0)
 
