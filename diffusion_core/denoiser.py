@@ -1,7 +1,7 @@
 r"""From a network to a denoiser: `(x, t) -> E[x_0 | x_t = x]`.
 
 Samplers, likelihoods and solvers know a model by nothing but this callable and the schedule. A trained network, an exact mixture, a
-guided model are all denoisers. Derived in chapters 05 (targets) and 14 (`transport`).
+guided model are all denoisers. Derived in chapters 05 (targets), 10 (`score_at`) and 14 (`transport`).
 """
 
 from collections.abc import Callable
