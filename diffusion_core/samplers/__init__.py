@@ -14,9 +14,10 @@ Steps are differentiable: when no gradient is wanted, sample under `torch.no_gra
 from diffusion_core.samplers.annealing import annealed_langevin, annealed_step, annealed_variance, ladder_ratio
 from diffusion_core.samplers.grids import karras_grid, log_snr_grid, uniform
 from diffusion_core.samplers.langevin import langevin, mala
+from diffusion_core.samplers.solvers import dpmpp_2m, exponential_multistep, heun, unipc
 from diffusion_core.samplers.walks import ancestral, ddim, ddim_inversion, last
 
 __all__ = [
-    "ancestral", "annealed_langevin", "annealed_step", "annealed_variance", "ddim", "ddim_inversion", "karras_grid", "ladder_ratio", "langevin", "last",
-    "log_snr_grid", "mala", "uniform",
+    "ancestral", "annealed_langevin", "annealed_step", "annealed_variance", "ddim", "ddim_inversion", "dpmpp_2m", "exponential_multistep", "heun", "karras_grid",
+    "ladder_ratio", "langevin", "last", "log_snr_grid", "mala", "uniform", "unipc",
 ]

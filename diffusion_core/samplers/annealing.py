@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise
-from diffusion_core.samplers.grids import checked_grid, positive
+from diffusion_core.samplers.grids import checked_grid, positive, require_signal
 from diffusion_core.schedules import Schedule, normal_like
 
 
@@ -31,8 +31,7 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
     if not 0 < step < 4:
         raise ValueError(f"step, a share of each level's variance, must lie in (0, 4), got {step}; from 4 on the chain diverges. NCSN's epsilon / sigma_L^2 is 0.2")
     times, alpha, sigma = checked_grid(denoise, schedule, x, times)
-    if alpha[0] == 0:
-        raise ValueError(f"there is no signal at t = {float(times[0]):g} (alpha = 0), so there is no scale x / alpha to anneal in; start the grid later, such as at schedule.time(-10.0)")
+    require_signal(times, alpha)
     yield x
     alpha, sigma = alpha.tolist(), sigma.tolist()
     for i, t in enumerate(times):

@@ -52,6 +52,12 @@ def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor)
         return times, *schedule(times)
 
 
+def require_signal(times: Tensor, alpha: Tensor) -> None:
+    """For methods that work in x / alpha or with the score's SDE. Raises ValueError where alpha = 0 at the start of the grid."""
+    if alpha[0] == 0:
+        raise ValueError(f"there is no signal at t = {float(times[0]):g} (alpha = 0), so there is no scale x / alpha to work in; start the grid later, such as at schedule.time(-10.0), or take a first step with ddim")
+
+
 def positive(n: int) -> int:
     """A number of steps. Raises ValueError unless it is a positive integer."""
     if not isinstance(n, int) or n < 1:
