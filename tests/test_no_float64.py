@@ -8,10 +8,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
 from diffusion_core import (
-    DDPM, Denoiser, Empirical, Gaussian, GaussianMixture, GeometricVE, LearnedVariance, LinearVP, analytic_variance, ancestral, annealed_langevin, clipped,
-    continuous_vlb, ddim, ddim_inversion, denoising_loss, denoising_score_matching, discretized_log_prob, divergence, explicit_score_matching, gaussian_kl,
-    hutchinson, hybrid_loss, implicit_score_matching, jacobian, langevin, last, linear_betas, mala, score_at, score_of, sliced_score_matching,
-    sliced_score_matching_vr, targets, transition_variance, uniform, vlb,
+    DDPM, Denoiser, Empirical, Gaussian, GaussianMixture, GeometricVE, LearnedVariance, LinearVP, analytic_variance, ancestral, annealed_langevin, churned_heun,
+    clipped, continuous_vlb, ddim, ddim_inversion, denoising_loss, denoising_score_matching, discretized_log_prob, divergence, dpmpp_2m, euler_maruyama,
+    explicit_score_matching, exponential_multistep, forward_euler_maruyama, gaussian_kl, heun, hutchinson, hybrid_loss, implicit_score_matching, jacobian, langevin, last,
+    linear_betas, mala, predictor_corrector, score_at, score_of, sliced_score_matching, sliced_score_matching_vr, targets, transition_variance, unipc, uniform, vlb,
 )
 from diffusion_core.likelihood import _stratified
 from diffusion_core.losses import min_snr
@@ -102,6 +102,9 @@ CALLS = {
     **LAWS,
     "ddim": lambda x: last(ddim(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8), 0.5, G())), "ancestral": lambda x: last(ancestral(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8), transition_variance, G())),
     "ancestral, learned": lambda x: last(ancestral(NET, CHAIN, x, uniform(8), LearnedVariance(NET), G())),
+    **{f"solver {i}": (lambda x, solver=solver: last(solver(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8)))) for i, solver in enumerate((heun, dpmpp_2m, exponential_multistep, unipc))},
+    "euler_maruyama": lambda x: last(euler_maruyama(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8), 0.5, G())), "forward": lambda x: last(forward_euler_maruyama(CHAIN, x, uniform(8)[:-1].flip(0), G())),
+    "corrector": lambda x: last(predictor_corrector(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8), generator=G())), "churn": lambda x: last(churned_heun(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8)[1:], 2.0, generator=G())),
     "inversion": lambda x: last(ddim_inversion(EXACT.denoiser(CHAIN), CHAIN, x, uniform(8))), "clipped": lambda x: clipped(NET)(x, T),
     "langevin": lambda x: last(langevin(MIXTURE.score, x, torch.linspace(0.01, 0.1, 6), 3, G())), "mala": lambda x: last(mala(MIXTURE.log_prob, x, torch.linspace(0.01, 0.1, 6), 3, G())),
     "acceptance": lambda x: (chains := mala(MIXTURE.log_prob, x, 0.5, 3, G()), last(chains), chains.acceptance)[2],

@@ -5,14 +5,17 @@
 - Its UniPC is this book's polynomial, evaluated by a linear system, except for its first corrector and its second-order predictor, where it takes 1/2 in place of
   the exact weight ("simplified"): with solver_type="bh2" the latter is DPM-Solver++(2M).
 - Its DEIS puts the polynomial on eps and in sigma/alpha in place of on the image and in the log-SNR.
+- `ScoreSdeVeScheduler` corrects before it predicts, and its corrector's step is half of ours in name (eps s + sqrt(2 eps) z); the updates are the same.
 """
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, HeunDiscreteScheduler, ScoreSdeVeScheduler, UniPCMultistepScheduler
 from paths import f64, generator, one_thread  # noqa: F401
 
-from diffusion_core import EDM, LinearVP, ddim, dpmpp_2m, exponential_multistep, heun, karras_grid, last, log_snr_grid, two_peaks, unipc
+from diffusion_core import (
+    EDM, Gaussian, GeometricVE, LinearVP, ddim, dpmpp_2m, exponential_multistep, heun, karras_grid, last, log_snr_grid, predictor_corrector, two_peaks, unipc, uniform,
+)
 from diffusion_core.samplers.solvers import multistep_weights
 
 
@@ -140,3 +143,17 @@ def test_a_whole_chain_of_theirs_runs_beside_ours():
     ours, plain = last(unipc(denoise, schedule, x, times, 3, 4)), last(dpmpp_2m(denoise, schedule, x, times))
     gap = float((ours - theirs[:, 0]).abs().max())
     assert gap < 2e-3 and gap < 0.2 * float((plain - ours).abs().max())
+
+
+def test_score_sde_predictor_and_corrector():
+    """Reverse diffusion and Song's Langevin step on the VE path."""
+    schedule, x, n = GeometricVE(0.05, 5.0), start((5, 3)), 9
+    world = Gaussian(torch.zeros(3), 0.5)
+    times, peer = uniform(n - 1), ScoreSdeVeScheduler(snr=0.16)
+    peer.timesteps, peer.discrete_sigmas = times, schedule(times)[1].flip(0)
+    ours = list(predictor_corrector(world.denoiser(schedule), schedule, x, times[:4], corrections=1, generator=generator(5)))
+    theirs, g = x, generator(5)
+    for t, s, state in zip(times[:3], times[1:4], ours[1:]):
+        theirs = peer.step_pred(world.score(theirs, *schedule(t)), t, theirs, generator=g).prev_sample
+        theirs = peer.step_correct(world.score(theirs, *schedule(s)), theirs, generator=g).prev_sample
+        torch.testing.assert_close(state, theirs, rtol=1e-6, atol=1e-6)
