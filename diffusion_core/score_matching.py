@@ -5,7 +5,7 @@ Their means over $x\sim p$ differ by constants, numbers that do not depend on s:
 $$\underbrace{\mathbb E[\tfrac12\|s\|^2+\mathrm{tr}\,\nabla s]}_{implicit,\ sliced}=\underbrace{\mathbb E\tfrac12\|s-\nabla\log p\|^2}_{explicit}-\tfrac12\mathbb E\|\nabla\log p\|^2,\qquad
 \mathbb E\underbrace{\tfrac12\|s(\tilde x)+z/\sigma\|^2}_{denoising}=\mathbb E_{q_\sigma}\tfrac12\|s-\nabla\log q_\sigma\|^2+\tfrac12\Big(\frac d{\sigma^2}-\mathbb E_{q_\sigma}\|\nabla\log q_\sigma\|^2\Big)$$
 
-with $q_\sigma$ the law of $\tilde x=x+\sigma z$, not p: denoising fits the score of the noised data. The first asks for $p\,s\to0$ at infinity.
+with $q_\sigma$ the law of $\tilde x=x+\sigma z$, not p: denoising fits the score of the noised data. The first asks that nothing of $p\,s$ leave through an edge of the data's domain: it fails for a density that jumps there.
 
 A score is a callable (B, *D) -> (B, *D) that treats each sample alone: a network, a mixture's exact one, `score_of(log_prob)` of an energy model, or
 `score_at(denoise, schedule, t)`. Derived in chapters 09 and 10.
@@ -19,7 +19,7 @@ from diffusion_core.schedules import double, normal_like, per_sample
 
 
 def explicit_score_matching(score: Field, x: Tensor, true_score: Field) -> Tensor:
-    r"""$\frac12\|s(x)-\nabla\log p(x)\|^2$, (B,): what the others stand for, where the true score is known. Its mean is half the Fisher divergence.
+    r"""$\frac12\|s(x)-\nabla\log p(x)\|^2$, (B,): what the others stand for, where the true score is known. Its mean is the Fisher divergence of chapter 09 (some authors leave out the half).
 
     x: (B, *D). Raises ValueError for scores of another shape.
     """
