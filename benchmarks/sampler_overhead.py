@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusers import DDIMScheduler, DDPMScheduler
-from diffusion_core import DDPM, ancestral, ddim, last, linear_betas, uniform
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from diffusion_core import DDPM, ancestral, ddim, dpmpp_2m, heun, last, linear_betas, uniform, unipc
 from timing import interleaved, report
 
 PEER = "diffusers DDIM"
@@ -24,7 +24,8 @@ def noop(x: Tensor, t: Tensor) -> Tensor:
 
 
 def theirs(kind: type, steps: int, x: Tensor, **settings) -> Callable[[], Tensor]:
-    scheduler = kind(num_train_timesteps=1000, beta_schedule="linear", prediction_type="sample", clip_sample=False)
+    clipping = {} if kind in (DPMSolverMultistepScheduler, UniPCMultistepScheduler) else {"clip_sample": False}
+    scheduler = kind(num_train_timesteps=1000, beta_schedule="linear", prediction_type="sample", **clipping)
 
     def sample() -> Tensor:
         state = x
@@ -52,11 +53,20 @@ def main() -> None:
         "ours, ddim, eta 1": lambda: last(ddim(noop, schedule, x, uniform(n), eta=1.0, generator=generator)),
         "diffusers DDPM": theirs(DDPMScheduler, n, x, generator=generator),
         "ours, ancestral": lambda: last(ancestral(noop, schedule, x, uniform(n), generator=generator)),
+        "diffusers DPM-Solver++ 2M": theirs(DPMSolverMultistepScheduler, n, x),
+        "ours, dpmpp_2m": lambda: last(dpmpp_2m(noop, schedule, x, uniform(n))),
+        "diffusers UniPC": theirs(UniPCMultistepScheduler, n, x),
+        "ours, unipc": lambda: last(unipc(noop, schedule, x, uniform(n), order=2)),
+        "diffusers Heun": theirs(HeunDiscreteScheduler, n, x),
+        "ours, heun": lambda: last(heun(noop, schedule, x, uniform(n))),
     }
     with torch.inference_mode():
         medians = interleaved(candidates, arguments.rounds)
     print(f"one step of {n}, median of {arguments.rounds} samplings, one thread")
     report({name: median / n for name, median in medians.items()}, 1e-6, "us", PEER)
+    names = list(candidates)
+    for theirs_, ours_ in zip(names[::2], names[1::2]):
+        print(f"{ours_:44s} {medians[ours_] / medians[theirs_]:5.2f} x {theirs_}")
 
 
 if __name__ == "__main__":

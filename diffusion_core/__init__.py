@@ -17,7 +17,7 @@ from diffusion_core.models import MLP, VAE, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks
 from diffusion_core.pretrained import pretrained
 from diffusion_core.samplers import (
-    ancestral, annealed_langevin, annealed_step, annealed_variance, churned_heun, ddim, ddim_inversion, dpmpp_2m, euler_maruyama, exponential_multistep,
+    ancestral, annealed_langevin, annealed_step, annealed_variance, asinh_grid, churned_heun, ddim, ddim_inversion, dpmpp_2m, euler_maruyama, exponential_multistep,
     forward_euler_maruyama, heun, karras_grid, ladder_ratio, langevin, last, log_snr_grid, mala, predictor_corrector, uniform, unipc,
 )
 from diffusion_core.schedules import (

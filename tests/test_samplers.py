@@ -8,7 +8,7 @@ import torch
 from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, WALKS, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, CosineVP, Denoiser, Gaussian, GeometricVE, LinearVP, Straight, ancestral, clipped, ddim, karras_grid, last, log_snr_grid, posterior_variance, targets,
+    EDM, CosineVP, Denoiser, Gaussian, GeometricVE, LinearVP, Straight, ancestral, asinh_grid, clipped, ddim, karras_grid, last, log_snr_grid, posterior_variance, targets,
     two_peaks, uniform,
 )
 
@@ -62,10 +62,29 @@ def test_karras_grid_is_equation_5(name, rho):
         assert float(grid[0]) == 1.0
 
 
+@pytest.mark.parametrize("name", ["linear", "straight", "edm", "subvp"])
+@pytest.mark.parametrize("knee", [0.5, 5.0])
+def test_asinh_grid(name, knee):
+    """Even in asinh(knee alpha / sigma): in alpha / sigma far above the knee, in the log-SNR far below."""
+    schedule = SCHEDULES[name]
+    grid = asinh_grid(schedule, 12, 0.02, 50.0, knee)
+    alpha, sigma = numbers(schedule, grid[:-1])
+    np.testing.assert_allclose(np.arcsinh(knee * alpha / sigma), np.linspace(np.arcsinh(knee / 50), np.arcsinh(knee / 0.02), 12), rtol=1e-8)
+    assert len(grid) == 13 and float(grid[-1]) == 0 and bool((grid.diff() < 0).all())
+    if name == "edm":
+        torch.testing.assert_close(asinh_grid(schedule, 9, knee=1e-9), _even_in_inverse_noise(9), rtol=1e-9, atol=0)
+        torch.testing.assert_close(asinh_grid(schedule, 9, knee=1e9), log_snr_grid(schedule, 9, -2 * math.log(80), -2 * math.log(0.002)), rtol=1e-9, atol=0)
+
+
+def _even_in_inverse_noise(n):
+    return torch.cat([1 / torch.linspace(1 / 80, 1 / 0.002, n, dtype=torch.float64) / 80, f64([0.0])])
+
+
 def test_karras_grid_from_top_to_floor_ends_once():
     grid = karras_grid(GeometricVE(0.01, 50.0), 8, 0.01, 50.0)
     assert len(grid) == 8 and float(grid[0]) == 1.0 and float(grid[-1]) == 0.0
     assert len(karras_grid(EDM(), 1)) == 2
+    assert len(asinh_grid(GeometricVE(0.01, 50.0), 8, 0.01, 50.0)) == 8 and len(asinh_grid(EDM(), 1)) == 2
 
 
 # ---------------------------------------------------------------------------------------------- what is called, what is drawn, what is yielded
@@ -183,6 +202,8 @@ def test_other_bad_calls_raise():
         (lambda: uniform(0), "positive integer"), (lambda: uniform(2.0), "positive integer"), (lambda: log_snr_grid(LinearVP(), 3, 5.0, 1.0), "lo < hi"), (lambda: log_snr_grid(LinearVP(), 3, -20.0, 5.0), "takes log-SNRs from"),
         (lambda: karras_grid(LinearVP(), 5, 80.0, 0.002), "sigma_min < sigma_max"), (lambda: karras_grid(GeometricVE(), 5), "takes log-SNRs from"), (lambda: karras_grid(EDM(), 5, rho=0.0), "rho"),
         (lambda: karras_grid(EDM(), 0), "positive integer"),
+        (lambda: asinh_grid(EDM(), 5, 80.0, 0.002), "sigma_min < sigma_max"), (lambda: asinh_grid(EDM(), 5, knee=0.0), "knee > 0"), (lambda: asinh_grid(EDM(), 5, knee=math.inf), "knee > 0"), (lambda: asinh_grid(EDM(), 0), "positive integer"),
+        (lambda: asinh_grid(GeometricVE(), 5), "takes log-SNRs from"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -14,7 +14,7 @@ from diffusion_core import CosineVP, Gaussian, GeometricVE, LinearVP, Straight, 
 from diffusion_core.samplers.solvers import multistep_weights
 
 every = pytest.mark.parametrize("name", SCHEDULES)
-SOLVERS = {"heun": heun, "dpmpp_2m": dpmpp_2m, "multistep": exponential_multistep, "unipc": unipc}
+SOLVERS = {"heun": heun, "dpmpp_2m": dpmpp_2m, "multistep": exponential_multistep, "unipc": lambda *a: unipc(*a, order=2)}
 SOLVERS |= {f"multistep_{p}": lambda *a, p=p: exponential_multistep(*a, order=p) for p in (1, 2, 4)}
 SOLVERS |= {f"unipc_{p}_{c}": lambda *a, p=p, c=c: unipc(*a, order=p, corrector=c) for p, c in ((1, 1), (1, 2), (2, 3), (3, 3), (4, 5))}
 
@@ -237,6 +237,28 @@ def test_order_two_is_2m_up_to_third_order_in_the_step():
     assert all(abs(math.log2(a / b) - 3) < 0.4 for a, b in pairwise(gaps)), gaps
 
 
+@pytest.mark.parametrize("steps", [1, 4, 10, 11, 30])
+def test_the_order_that_unipc_takes_by_itself(steps):
+    """2 up to 10 steps, whose last is then ddim's, and 3 for more."""
+    schedule, denoise = LinearVP(), two_peaks().denoiser(LinearVP())
+    x = schedule.noise((8,), generator(1), dtype=torch.float64, t=0.9)
+    times = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
+    states, full = list(unipc(denoise, schedule, x, times)), list(unipc(denoise, schedule, x, times, 2 if steps <= 10 else 3))
+    torch.testing.assert_close(torch.stack(states[:-1]), torch.stack(full[:-1]), rtol=1e-14, atol=1e-14)
+    if steps > 10:
+        torch.testing.assert_close(states[-1], full[-1], rtol=1e-14, atol=1e-14)
+    else:
+        seen = []
+
+        def noting(x, t):
+            seen.append(denoise(x, t))
+            return seen[-1]
+
+        states = list(unipc(noting, schedule, x, times))
+        (a_t, s_t), (a_s, s_s) = ((float(c) for c in schedule(t)) for t in times[-2:])
+        torch.testing.assert_close(states[-1], s_s / s_t * states[-2] + (a_s - a_t * s_s / s_t) * seen[-1], rtol=1e-10, atol=1e-10)
+
+
 # ---------------------------------------------------------------------------------------------- calls and ends
 
 
@@ -355,3 +377,6 @@ def test_other_bad_calls_raise():
         with pytest.raises(ValueError, match="no signal at t = 1"):
             last(heun(two_peaks().denoiser(SCHEDULES[name]), SCHEDULES[name], x, uniform(3)))
     assert len(list(heun(two_peaks().denoiser(Straight()), Straight(), x, 0.9 * uniform(3)))) == 4
+    for solver in (unipc, *SOLVERS.values()):
+        with pytest.raises(ValueError, match="strictly decreasing"):
+            last(solver(denoise, LinearVP(), x, f64(0.5)))

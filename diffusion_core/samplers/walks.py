@@ -23,7 +23,7 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
         raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
     times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
-        tau = eta * schedule.posterior(times[1:], times[:-1]).variance.sqrt()
+        tau = eta * schedule.posterior(times[1:], times[:-1]).variance.sqrt() if eta > 0 else torch.zeros_like(alpha[1:])
     closer = (alpha[:-1] * sigma[1:]) / (alpha[1:] * sigma[:-1])
     keep = sigma[1:] / sigma[:-1] * torch.sqrt(1 - eta**2 + (eta * closer) ** 2)
     steps = zip(times, (alpha[1:] - alpha[:-1] * keep).tolist(), keep.tolist(), tau.tolist())
