@@ -177,7 +177,7 @@ def mean_and_stderr(values: Tensor) -> tuple[float, float]:
     """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")
-    values = double(values)
+    values = double(values.detach())
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
 
 

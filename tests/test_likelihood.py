@@ -255,6 +255,12 @@ def test_more_samples_of_the_same_images_tighten_the_error():
     assert spread[0] / spread[1] == pytest.approx(3, rel=0.15)
 
 
+@pytest.mark.filterwarnings("error")
+def test_mean_and_stderr_of_four_numbers_also_with_a_graph():
+    values = f64([1.0, 2.0, 4.0, 9.0]).requires_grad_()
+    assert mean_and_stderr(2 * values) == pytest.approx((8.0, 2 * (38 / 3 / 4) ** 0.5), rel=1e-12)   # squared deviations 9 + 4 + 0 + 25, over 3
+
+
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda d, s, x: vlb(d, s, x, f64([1, 0.5]), levels=None), "ends at 0"),
     (lambda d, s, x: vlb(d, s, x, f64([0.5, 1, 0]), levels=None), "decreasing"),
