@@ -16,7 +16,7 @@ MIN_EXERCISES = 4
 MAX_LINES = 25
 MAX_COLUMNS = 100
 RESULT = re.compile(r"\b(?:eq|thm|prop|lem|cor)-[\w-]*\w")
-DEFINED_LABEL = re.compile(r"(?::label:[ \t]*|:name:[ \t]*|\$\$[ \t]*\(|\\label\{|^\()([A-Za-z][\w-]*\w)", re.M)
+DEFINED_LABEL = re.compile(r"(?::label:[ \t]*|:name:[ \t]*|\$\$[ \t]*\(|\\label\{|^\((?=[\w-]+\)=))([A-Za-z][\w-]*\w)", re.M)
 EXERCISE = re.compile(r"\{exercise(?:-start)?\}[^\n]*\n(?:\s*:(?!label:)[^\n]*\n)*\s*:label:[ \t]*(\S+)")
 EXERCISE_START = re.compile(r"^\s*[`:~]{3,}\{exercise(?:-start)?\}", re.M)
 SOLUTION = re.compile(r"\{solution(?:-start)?\}[ \t]*(\S+)")

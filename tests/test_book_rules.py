@@ -121,3 +121,7 @@ def test_labels_in_a_function_that_never_runs_do_not_count() -> None:
     nb.cells[1].source = f"def never():\n    {CHECKS.splitlines()[0]}\n    {CHECKS.splitlines()[1]}"
     nb.cells[1].outputs = []
     assert len(list(book_rules.results_checked(nb))) == 2
+
+
+def test_a_bracket_at_the_start_of_a_line_is_a_label_only_as_a_target():
+    assert book_rules.defined_labels("(The other half is below.)\n\n(sec-target)=\n") == {"sec-target"}
