@@ -267,6 +267,17 @@ def test_song_steps_to_the_letter():
     torch.testing.assert_close(got, y, rtol=1e-10, atol=1e-10)
 
 
+def test_corrector_on_a_path_that_scales_the_data():
+    """The score at the new time has alpha in it."""
+    schedule, world, times = LinearVP(), Gaussian(torch.ones(2), 0.5), f64([0.6, 0.5])
+    x, g = torch.randn(6, 2, generator=generator(6), dtype=torch.float64), generator(5)
+    y = last(ancestral(world.denoiser(schedule), schedule, x, times, generator=g))
+    z, score = torch.randn(6, 2, generator=g, dtype=torch.float64), world.score(y, *schedule(times[1]))
+    step = (2 * 0.16 * z.norm(dim=1).mean() / score.norm(dim=1).mean()) ** 2
+    got = last(predictor_corrector(world.denoiser(schedule), schedule, x, times, "ancestral", generator=generator(5)))
+    torch.testing.assert_close(got, y + step / 2 * score + step.sqrt() * z, rtol=1e-10, atol=1e-10)
+
+
 def test_corrector_heals_a_wrong_start():
     """Langevin steps at each level pull a start of the wrong width towards the marginal."""
     schedule, times = GeometricVE(0.05, 5.0), log_snr_grid(GeometricVE(0.05, 5.0), 25)
