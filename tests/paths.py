@@ -52,6 +52,17 @@ NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight", "cosine_shif
 PRESERVING = tuple(name for name in SCHEDULES if name.startswith(("linear", "cosine", "sigmoid", "ddpm", "learned")))
 
 
+class Spy:
+    """A denoiser that notes the times at which it is called."""
+
+    def __init__(self, denoise):
+        self.denoise, self.times = denoise, []
+
+    def __call__(self, x, t):
+        self.times.append(float(t))
+        return self.denoise(x, t)
+
+
 class Perfect(torch.nn.Module):
     """The network that a training without end would give: it undoes the scaling of its input and predicts the target's mean from the exact world."""
 

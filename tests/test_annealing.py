@@ -7,23 +7,12 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, f64, generator, numbers, one_thread  # noqa: F401
+from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
     EDM, CosineVP, Gaussian, GeometricVE, LinearVP, Straight, annealed_langevin, annealed_step, annealed_variance, ladder_ratio, langevin, last, score_at,
     transport, two_peaks, uniform,
 )
-
-
-class Spy:
-    """A denoiser that notes when it is called."""
-
-    def __init__(self, denoise):
-        self.denoise, self.times = denoise, []
-
-    def __call__(self, x, t):
-        self.times.append(float(t))
-        return self.denoise(x, t)
 
 
 def start(schedule, times, shape, seed=1):

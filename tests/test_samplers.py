@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, WALKS, f64, generator, numbers, one_thread  # noqa: F401
+from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, WALKS, Spy, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
     EDM, CosineVP, Denoiser, Gaussian, GeometricVE, LinearVP, Straight, ancestral, asinh_grid, clipped, ddim, karras_grid, last, log_snr_grid, posterior_variance, targets,
@@ -13,17 +13,6 @@ from diffusion_core import (
 )
 
 every = pytest.mark.parametrize("name", SCHEDULES)
-
-
-class Spy:
-    """A denoiser that notes when it is called."""
-
-    def __init__(self, denoise):
-        self.denoise, self.times = denoise, []
-
-    def __call__(self, x, t):
-        self.times.append(float(t))
-        return self.denoise(x, t)
 
 
 # ---------------------------------------------------------------------------------------------- grids

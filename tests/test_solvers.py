@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, f64, generator, numbers, one_thread  # noqa: F401
+from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, numbers, one_thread  # noqa: F401
 from scipy.integrate import quad, solve_ivp
 
 from diffusion_core import CosineVP, Gaussian, GeometricVE, LinearVP, Straight, ddim, dpmpp_2m, exponential_multistep, heun, last, log_snr_grid, two_peaks, uniform, unipc
@@ -260,15 +260,6 @@ def test_the_order_that_unipc_takes_by_itself(steps):
 
 
 # ---------------------------------------------------------------------------------------------- calls and ends
-
-
-class Spy:
-    def __init__(self, denoise):
-        self.denoise, self.times = denoise, []
-
-    def __call__(self, x, t):
-        self.times.append(float(t))
-        return self.denoise(x, t)
 
 
 @every

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, f64, generator, one_thread  # noqa: F401
+from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
     EDM, CosineVP, Gaussian, GeometricVE, LinearVP, Straight, ancestral, churned_heun, ddim, euler_maruyama, forward_euler_maruyama, heun, karras_grid, last,
@@ -289,15 +289,6 @@ def test_corrector_heals_a_wrong_start():
 
 
 # ---------------------------------------------------------------------------------------------- calls and ends
-
-
-class Spy:
-    def __init__(self, denoise):
-        self.denoise, self.times = denoise, []
-
-    def __call__(self, x, t):
-        self.times.append(float(t))
-        return self.denoise(x, t)
 
 
 @every
