@@ -38,14 +38,14 @@ def forward_euler_maruyama(schedule: Schedule, x: Tensor, times: Tensor, generat
 
 
 def euler_maruyama(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    r"""$x_s=x_t-\big(f\,x_t-\frac{1+\lambda^2}2g^2s(x_t)\big)h+\lambda g\sqrt h\,z$, h = t - s, f and g at t: the reverse SDE by Euler-Maruyama; $\lambda$ = noise.
+    r"""$x_s=x_t-\big(f\,x_t-\frac{1+\nu^2}2g^2s(x_t)\big)h+\nu g\sqrt h\,z$, h = t - s, f and g at t: the reverse SDE by Euler-Maruyama; $\nu$ = noise.
 
-    $dx=\big(f\,x-\frac{1+\lambda^2}2g^2s\big)dt+\lambda g\,d\bar w$ has the marginals of the path for every $\lambda$: 0 is the probability flow (by Euler in t, not `ddim`), 1 the reverse SDE of
-    Anderson 1982 (Song et al. 2021, eq. 13 and 6); the family between is in Zhang and Chen 2023. Weak order 1 on any path. Raises ValueError unless $\lambda\ge0$ is finite, for a bad grid,
+    $dx=\big(f\,x-\frac{1+\nu^2}2g^2s\big)dt+\nu g\,d\bar w$ has the marginals of the path for every $\nu$: 0 is the probability flow (by Euler in t, not `ddim`), 1 the reverse SDE of
+    Anderson 1982 (Song et al. 2021, eq. 13 and 6); the family between is in Zhang and Chen 2023, who write lambda. Weak order 1 on any path. Raises ValueError unless $\nu\ge0$ is finite, for a bad grid,
     and where alpha = 0. At a knot of a `DDPM` path f and g are those of the interval above it.
     """
     if not 0 <= noise < math.inf:
-        raise ValueError(f"noise, the factor lambda of g, must be a finite number of at least 0 (0 the probability flow, 1 the reverse SDE), got {noise}")
+        raise ValueError(f"noise, the factor nu of g, must be a finite number of at least 0 (0 the probability flow, 1 the reverse SDE), got {noise}")
     times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     with torch.no_grad():
