@@ -362,7 +362,7 @@ def test_other_bad_calls_raise():
     schedule, x = LinearVP(), torch.zeros(2)
     denoise = two_peaks().denoiser(schedule)
     for noise in (-0.1, math.nan, math.inf):
-        with pytest.raises(ValueError, match="factor lambda of g"):
+        with pytest.raises(ValueError, match="factor nu of g"):
             last(euler_maruyama(denoise, schedule, x, uniform(3), noise))
     with pytest.raises(ValueError, match="'reverse_diffusion' or 'ancestral'"):
         last(predictor_corrector(denoise, schedule, x, uniform(3), "euler"))
