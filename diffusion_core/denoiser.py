@@ -121,7 +121,7 @@ def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callabl
 
 def _knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
     if schedule is not None:
-        denoise.schedule = schedule
+        denoise.schedule = schedule  # type: ignore[attr-defined]
     return denoise
 
 

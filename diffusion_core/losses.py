@@ -18,7 +18,7 @@ from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 from diffusion_core.targets import Target
 from diffusion_core.variance import range_variance
 
-Weight = Callable[[Schedule, Tensor, Target], Tensor]
+Weight = Callable[[Schedule, Tensor | float, Target], Tensor]
 Times = Callable[[Schedule, int, torch.Generator | None], Tensor]
 Loss = Callable[..., Tensor]
 

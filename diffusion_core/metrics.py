@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from diffusion_core.models.classifier import Classifier
+
 
 def _pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """Both samples as float64 matrices on the CPU, after a look at their shapes and values."""
@@ -130,7 +132,7 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
     return float((shift + cov_x.trace() + cov_y.trace() - 2 * cross).clamp(min=0))
 
 
-def frechet_feature_distance(x: Tensor, y: Tensor, classifier: nn.Module) -> float:
+def frechet_feature_distance(x: Tensor, y: Tensor, classifier: Classifier) -> float:
     r"""`frechet_distance` of the Gaussians fitted to `classifier.features` of two image samples (N, C, H, W) in [-1, 1]; no unit.
 
     FID is this figure with Inception's features, of which digits know nothing: hence the other name. Biased upward by about 1/N, so state N,

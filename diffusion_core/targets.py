@@ -5,6 +5,7 @@ prediction into the denoised image, $\hat x_0=(b\,x_t-\sigma\hat y)/(\alpha b-\s
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,14 +54,17 @@ def edm(sigma_data: float = 0.5) -> Target:
     """
     if not sigma_data > 0:
         raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
+    return _EDM(float(sigma_data))
 
-    def target(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
+
+@dataclass(frozen=True)
+class _EDM:
+    sigma_data: float
+
+    def __call__(self, schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
         alpha, sigma = schedule(double(t))
-        root = torch.sqrt(sigma**2 + (alpha * sigma_data) ** 2)
-        return sigma / (sigma_data * root), -alpha * sigma_data / root
-
-    target.sigma_data = float(sigma_data)
-    return target
+        root = torch.sqrt(sigma**2 + (alpha * self.sigma_data) ** 2)
+        return sigma / (self.sigma_data * root), -alpha * self.sigma_data / root
 
 
 def determinant(schedule: Schedule, target: Target, t: Tensor | float) -> tuple[Tensor, int, int]:

@@ -9,6 +9,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,10 +17,22 @@ from torch import Tensor, nn
 
 from diffusion_core.denoiser import Denoiser
 from diffusion_core.devices import device
-from diffusion_core.losses import denoising_loss, uniform_times
+from diffusion_core.losses import Loss, Times, Weight, denoising_loss, uniform_times
 from diffusion_core.progress import Progress
+from diffusion_core.schedules import Schedule
 
 Data = Tensor | tuple[Tensor, dict[str, Tensor]]
+
+
+@runtime_checkable
+class AdaptiveTimes(Protocol):
+    """Times that learn from the losses where to look more often, such as `LossSecondMoment`."""
+
+    def __call__(self, schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor: ...
+
+    def weights(self, t: Tensor) -> Tensor: ...
+
+    def update(self, t: Tensor, losses: Tensor) -> None: ...
 
 
 class Diverged(FloatingPointError):
@@ -60,9 +73,9 @@ def fit(
     *,
     batch_size: int = 256,
     lr: float = 2e-3,
-    weight: Callable | None = None,
-    times: Callable = uniform_times,
-    loss: Callable = denoising_loss,
+    weight: Weight | None = None,
+    times: Times | AdaptiveTimes = uniform_times,
+    loss: Loss = denoising_loss,
     ema: float = 0.999,
     warmup: int | None = None,
     clip: float = 1.0,
@@ -75,7 +88,7 @@ def fit(
 
     data: x0 (N, *D) in the network's dtype, or (x0, {"label": (N,) int64, ...}): conditions that go with each sample to the network.
     batch_size: samples per step, of all processes together. weight, times: of the loss and its times, as in `losses`.
-    loss: `loss(denoiser, x0, t, weight, generator, **cond) -> (B,)`, such as `hybrid_loss(steps)`. Times that have `weights` and `update`, such as
+    loss: `loss(denoiser, x0, t, weight, generator, **cond) -> (B,)`, such as `hybrid_loss(steps)`. `AdaptiveTimes`, such as
     `LossSecondMoment(steps)`, get the losses of every step, of all processes, and the mean that is minimized and returned is the weighted one.
     lr: the peak of the rate; warmup: steps that it rises, a twentieth of all by default. ema: the largest decay of the average.
     clip: gradients longer than this are shortened to it. label_dropout: the share of labels, drawn sample by sample, replaced by "no class" (`net.num_classes`).
@@ -101,7 +114,8 @@ def fit(
     seed = _shared_seed(accelerator, generator)
     chance, noise = torch.Generator(), torch.Generator(accelerator.device)
     local = batch_size // accelerator.num_processes
-    adaptive = hasattr(times, "update") and hasattr(times, "weights")
+    adaptive = times if isinstance(times, AdaptiveTimes) else None
+    null: Any = getattr(denoiser.net, "num_classes", None)
     history: list[float] = []
 
     denoiser.train()
@@ -112,9 +126,9 @@ def fit(
             rows = torch.randint(len(x0), (local,), generator=chance)
             batch = {name: value[rows] for name, value in cond.items()}
             if label_dropout > 0:
-                batch["label"] = drop_labels(batch["label"], label_dropout, denoiser.net.num_classes, chance)
+                batch["label"] = drop_labels(batch["label"], label_dropout, null, chance)
             t = times(denoiser.schedule, local, chance)
-            importance = times.weights(t) if adaptive else None
+            importance = adaptive.weights(t) if adaptive else None
 
             for group in optimizer.param_groups:
                 group["lr"] = lr * learning_rate(step, steps, warmup)
@@ -130,7 +144,7 @@ def fit(
             optimizer.zero_grad()
             ema_update(average, denoiser, ema_decay(step, ema))
             if adaptive:
-                times.update(*accelerator.gather((t.to(losses), losses.detach())))
+                adaptive.update(*accelerator.gather((t.to(losses), losses.detach())))
             history.append(mean)
             line.advance(mean)
     denoiser.eval()
@@ -147,7 +161,7 @@ def drop_labels(label: Tensor, rate: float, null: int, generator: torch.Generato
 class _Objective(nn.Module):
     """The losses of a batch as one module, so that a call of it is where accelerate sees the processes' gradients begin."""
 
-    def __init__(self, denoiser: Denoiser, loss: Callable, weight: Callable | None, bf16: bool):
+    def __init__(self, denoiser: Denoiser, loss: Loss, weight: Weight | None, bf16: bool):
         super().__init__()
         self.denoiser, self.loss, self.weight, self.bf16 = denoiser, loss, weight, bf16
 
@@ -156,7 +170,7 @@ class _Objective(nn.Module):
             return self.loss(self.denoiser, x0, t, self.weight, generator, **cond)
 
 
-def _accelerator():
+def _accelerator() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which accelerate imports, misses ipywidgets
@@ -166,7 +180,7 @@ def _accelerator():
     return Accelerator(cpu=device().type == "cpu", mixed_precision="no")
 
 
-def _shared_seed(accelerator, generator: torch.Generator | None) -> int:
+def _shared_seed(accelerator: Any, generator: torch.Generator | None) -> int:
     """One seed for all processes, drawn on the first of them."""
     from accelerate.utils import broadcast
 
@@ -183,7 +197,7 @@ def _seeds_of(seed: int, process: int, step: int) -> list[int]:
 def _has_bf16(where: torch.device) -> bool:
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if where.type == "cpu" else {}
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if where.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -64,7 +64,7 @@ class LearnedVariance:
             self._kept = x, x._version if not x.is_inference() else 0, double(t), v
             return denoiser.image(x, t, y)
 
-        denoise.schedule = denoiser.schedule
+        denoise.schedule = denoiser.schedule  # type: ignore[attr-defined]
         self.denoise = denoise
 
     def __call__(self, schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:

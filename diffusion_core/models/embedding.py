@@ -1,6 +1,7 @@
 """What every network of this folder does with its conditions: a number becomes waves, a class becomes a vector."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -18,7 +19,7 @@ def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class LabelEmbedding(nn.Embedding):
+class LabelEmbedding(nn.Module):
     """One learned vector for each of `num_classes` classes, and one more, with index `num_classes`, for "no class given".
 
     The extra vector makes one network both conditional and unconditional (classifier-free guidance): training replaces some
@@ -26,10 +27,12 @@ class LabelEmbedding(nn.Embedding):
     """
 
     def __init__(self, num_classes: int, width: int):
-        super().__init__(num_classes + 1, width)
+        super().__init__()
+        self.num_classes = num_classes
+        self.weight = nn.Parameter(torch.randn(num_classes + 1, width))
 
     def forward(self, label: Tensor | None, like: Tensor) -> Tensor:
         """label: (B,) int64 in 0..num_classes, or None for no class at all; like: anything with B rows. Returns (B, width)."""
         if label is None:
-            label = torch.full((len(like),), self.num_embeddings - 1, device=like.device)
-        return super().forward(label)
+            label = torch.full((len(like),), self.num_classes, device=like.device)
+        return F.embedding(label, self.weight)

@@ -65,7 +65,7 @@ def frame(figure: Figure, *, dpi: int = FRAME_DPI) -> np.ndarray:
 
 def as_frames(frames: Iterable[Any]) -> list[np.ndarray]:
     """Figures and uint8 arrays (H, W, 3) or (H, W) as a list of (H, W, 3); ValueError when there are none or their sizes differ."""
-    pictures = []
+    pictures: list[np.ndarray] = []
     for i, one in enumerate(frames):
         picture = frame(one) if isinstance(one, Figure) else np.asarray(one)
         if picture.ndim == 2:

@@ -9,6 +9,7 @@ are at least 30 apart (CIE 1976 color difference) for normal, protanopic and deu
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from cycler import cycler
 from matplotlib.colors import LinearSegmentedColormap
 
 DATA = "#0b62c4"
@@ -61,7 +62,7 @@ STYLE = {
     "grid.linewidth": 0.8,
     "lines.linewidth": 2.2,
     "lines.markersize": 6,
-    "axes.prop_cycle": mpl.cycler(color=[DATA, MODEL, EXACT, WRONG, NOISE]),
+    "axes.prop_cycle": cycler(color=[DATA, MODEL, EXACT, WRONG, NOISE]),
     "image.cmap": SEQUENTIAL.name,
     "image.interpolation": "nearest",
 }

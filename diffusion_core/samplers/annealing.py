@@ -33,14 +33,14 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
     times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     yield x
-    alpha, sigma = alpha.tolist(), sigma.tolist()
-    for i, t in enumerate(times):
-        if sigma[i] == 0:
+    before = float(alpha[0])
+    for t, a, s in zip(times, alpha.tolist(), sigma.tolist()):
+        if s == 0:
             break
-        if i > 0:
-            x = alpha[i] / alpha[i - 1] * x
+        x = a / before * x
+        before = a
         for _ in range(n):
-            x = x + step / 2 * (alpha[i] * denoise(x, t) - x) + math.sqrt(step) * sigma[i] * normal_like(x, generator)
+            x = x + step / 2 * (a * denoise(x, t) - x) + math.sqrt(step) * s * normal_like(x, generator)
             yield x
     if times[-1] == 0:
         yield denoise(x, times[-1] if sigma[-1] > 0 else times[-2])

@@ -101,7 +101,7 @@ def _multistep(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, o
     if plain_end:
         weights[-1] = weights[-1].sum() * np.eye(order)[0]
     predict = (scale * weights).tolist()
-    correct = (scale * multistep_weights(half_log_snr, corrector, ahead=True)).tolist() if corrector else None
+    correct = (scale * multistep_weights(half_log_snr, corrector, ahead=True)).tolist() if corrector else []
     keep, n = (sigma[1:] / sigma[:-1]).tolist(), len(times) - 1
     yield x
     images = [denoise(x, times[0])]  # the newest first

@@ -47,7 +47,7 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
     with torch.no_grad():
         c_0, c_x, _ = schedule.posterior(times[1:], times[:-1])
         known = variance in (posterior_variance, transition_variance)  # the same for every state: the whole grid at once
-        taus = variance(schedule, x, times[1:], times[:-1]).sqrt() if known else [None] * len(c_0)
+        taus = variance(schedule, x, times[1:], times[:-1]).sqrt() if known else torch.empty(0)
     yield x
     for i, (c_image, c_state) in enumerate(zip(c_0.tolist(), c_x.tolist())):
         s, t = times[i + 1], times[i]

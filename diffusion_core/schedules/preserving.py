@@ -107,13 +107,13 @@ class SigmoidVP(Schedule):
     @staticmethod
     def _share(t: Tensor, low: float, high: float, elapsed: Tensor) -> Tensor:
         r"""$\frac{S(u)-S(low)}{S(high)-S(low)}$ at u = low + (high - low) elapsed, by $S(u)-S(l)=S(u)S(-l)(1-e^{l-u})$: nothing cancels or overflows."""
-        low, high = t.new_tensor(low), t.new_tensor(high)
-        u = low * (1 - elapsed) + high * elapsed
-        return torch.sigmoid(u) / torch.sigmoid(high) * torch.expm1((low - high) * elapsed) / torch.expm1(low - high)
+        l, h = t.new_tensor(low), t.new_tensor(high)
+        u = l * (1 - elapsed) + h * elapsed
+        return torch.sigmoid(u) / torch.sigmoid(h) * torch.expm1((l - h) * elapsed) / torch.expm1(l - h)
 
     @staticmethod
     def _elapsed(share: Tensor, low: float, high: float) -> Tensor:
         r"""The inverse of `_share`: $u-l=\log(1+ke^{-l})-\log(1-k)$ with $k=S(u)(1-e^{l-u})$, as a share of high - low."""
-        low, high = share.new_tensor(low), share.new_tensor(high)
-        k = share * torch.sigmoid(high) * -torch.expm1(low - high)
-        return (torch.logaddexp(torch.zeros_like(k), k.log() - low) - torch.log1p(-k)) / (high - low)
+        l, h = share.new_tensor(low), share.new_tensor(high)
+        k = share * torch.sigmoid(h) * -torch.expm1(l - h)
+        return (torch.logaddexp(torch.zeros_like(k), k.log() - l) - torch.log1p(-k)) / (h - l)
