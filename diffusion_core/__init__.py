@@ -11,7 +11,9 @@ from diffusion_core.denoiser import Denoiser, clipped, score_at, transport
 from diffusion_core.devices import by_device, device
 from diffusion_core.importance import LossSecondMoment
 from diffusion_core.jacobians import divergence, draw_probes, hutchinson, jacobian, score_of
-from diffusion_core.likelihood import bits_per_dim, continuous_vlb, discretized_log_prob, gaussian_kl, mean_and_stderr, vlb
+from diffusion_core.likelihood import (
+    ODELikelihood, bits_per_dim, continuous_vlb, discretized_log_prob, gaussian_kl, mean_and_stderr, ode_decode, ode_encode, ode_log_likelihood, vlb,
+)
 from diffusion_core.losses import denoising_loss, discrete_times, hybrid_loss, lognormal_times, uniform_times
 from diffusion_core.models import MLP, VAE, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks

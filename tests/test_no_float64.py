@@ -13,7 +13,7 @@ from diffusion_core import (
     explicit_score_matching, exponential_multistep, forward_euler_maruyama, gaussian_kl, heun, hutchinson, hybrid_loss, implicit_score_matching, jacobian, langevin, last,
     linear_betas, mala, predictor_corrector, score_at, score_of, sliced_score_matching, sliced_score_matching_vr, targets, transition_variance, unipc, uniform, vlb,
 )
-from diffusion_core.likelihood import _stratified
+from diffusion_core.likelihood.bounds import _stratified
 from diffusion_core.losses import min_snr
 
 MPS = torch.device("mps")

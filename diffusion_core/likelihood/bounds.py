@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.likelihood.gaussians import discretized_log_prob, gaussian_kl, per_sample_sum
+from diffusion_core.likelihood.units import bits_per_dim
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 from diffusion_core.variance import Variance, posterior_variance
 
@@ -125,62 +127,6 @@ def continuous_vlb(
     return ContinuousVLB(_prior(schedule, x0, 1.0), diffusion / samples, decoder / samples, x0[0].numel())
 
 
-def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: int | None = 256) -> Tensor:
-    r"""$\sum_i\log\big(\Phi(\frac{b_i-\mu_i}{s})-\Phi(\frac{a_i-\mu_i}{s})\big)$, (B,) nats: a Gaussian gathered in the bins of the values $-1+\frac{2k}{levels-1}$. Ho et al. 2020, eq. 13.
-
-    A bin reaches $\frac1{levels-1}$ to both sides of its value, the first to $-\infty$ and the last to $\infty$, so that the probabilities of all levels add up to 1.
-    x0, mean: (B, *D). std: scalar, (B,) or like x0. levels=None: the log-density $\log\mathcal N(x_0;\mu,s^2)$ instead.
-    In float64; a difference of two $\Phi$ above the mean is taken below it, where it keeps its digits. Raises ValueError for levels < 2, for
-    std that is not positive, and for x0 that are not levels.
-    """
-    x0, mean = double(x0), double(mean)
-    std = _like(std, x0)
-    if not bool((std > 0).all()):
-        raise ValueError("std must be positive: a Gaussian without width has no density")
-    if levels is None:
-        return _per_sample_sum(-0.5 * (((x0 - mean) / std).square() + math.log(2 * math.pi)) - std.log(), x0)
-    if not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"levels, the number of values a dimension can take, must be an integer of at least 2, got {levels!r}")
-    k = (x0 + 1) / 2 * (levels - 1)
-    if not bool(((k - k.round()).abs() < 1e-2).all()) or not bool(((k.round() >= 0) & (k.round() < levels)).all()):
-        raise ValueError(f"x0 must hold values -1 + 2k / {levels - 1}, k = 0..{levels - 1}: bytes as u / 127.5 - 1 for 256 levels. For continuous data pass levels=None")
-    half = 1 / (levels - 1)
-    low = torch.where(k.round() == 0, -math.inf, (x0 - mean - half) / std)
-    high = torch.where(k.round() == levels - 1, math.inf, (x0 - mean + half) / std)
-    low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
-    log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return _per_sample_sum(log_high + torch.log(-torch.expm1(log_low - log_high)), x0)
-
-
-def gaussian_kl(mean_p: Tensor, var_p: Tensor | float, mean_q: Tensor, var_q: Tensor | float) -> Tensor:
-    r"""$\mathrm{KL}(p\|q)=\frac12\sum_i\big(r_i-1-\log r_i+\frac{(\mu_{p,i}-\mu_{q,i})^2}{v_{q,i}}\big)$, $r=v_p/v_q$: (B,) nats, summed over the dimensions.
-
-    Means (B, *D); variances scalar, (B,) or like the means, positive. In float64. $r-1-\log r$ is taken from $r-1$, which keeps its digits near equal variances.
-    """
-    mean_p, mean_q = double(mean_p), double(mean_q)
-    var_p, var_q = _like(var_p, mean_p), _like(var_q, mean_p)
-    excess = (var_p - var_q) / var_q
-    return _per_sample_sum(0.5 * (excess - torch.log1p(excess) + (mean_p - mean_q).square() / var_q), mean_p)
-
-
-def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> Tensor:
-    r"""$\frac{nats}{dims\,\log2}$: what one dimension costs in bits.
-
-    levels: where `nats` belong to a density on [-1, 1] of data dequantized uniformly, adds $\log_2\frac{levels}2$, the bits of a bin of width 2 / levels.
-    """
-    if dims < 1 or (levels is not None and levels < 2):
-        raise ValueError(f"dims must be at least 1 and levels at least 2, got {dims} and {levels}")
-    return double(nats) / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
-
-
-def mean_and_stderr(values: Tensor) -> tuple[float, float]:
-    """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")
-    values = double(values.detach())
-    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
-
-
 def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, samples: int) -> Tensor:
     require_schedule(denoise, schedule)
     times = double(times).detach().cpu()
@@ -194,7 +140,7 @@ def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, sa
 def _prior(schedule: Schedule, x0: Tensor, t: Tensor | float) -> Tensor:
     r"""$\mathrm{KL}(\mathcal N(\alpha x_0,\sigma^2I)\|\mathcal N(0,\sigma^2I))$, (B,)."""
     alpha, sigma = schedule(double(t))
-    return (0.5 * (alpha / sigma) ** 2).cpu() * _per_sample_sum(double(x0).square(), x0).cpu()
+    return (0.5 * (alpha / sigma) ** 2).cpu() * per_sample_sum(double(x0).square(), x0).cpu()
 
 
 def _noised(schedule: Schedule, x0: Tensor, t: Tensor | float, generator: torch.Generator | None) -> Tensor:
@@ -212,16 +158,6 @@ def _positive(tau2: Tensor, s: Tensor, t: Tensor) -> Tensor:
     if not bool((double(tau2) > 0).all()):
         raise ValueError(f"the variance of the step from t = {float(t):.4g} to {float(s):.4g} is not positive, so its KL is infinite: a deterministic sampler has no such bound. Use posterior_variance, transition_variance or a learned one")
     return double(tau2)
-
-
-def _like(value: Tensor | float, x: Tensor) -> Tensor:
-    """A scalar, (B,) or x-shaped value, ready to broadcast against x (float64)."""
-    value = double(value).to(x.device)
-    return value if value.shape == x.shape else per_sample(value, x)
-
-
-def _per_sample_sum(terms: Tensor, x: Tensor) -> Tensor:
-    return terms.expand(x.shape).reshape(len(x), math.prod(x.shape[1:])).sum(1)
 
 
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:

@@ -1,0 +1,6 @@
+"""Likelihoods: variational bounds (`bounds`), the exact one of the probability flow (`flow`), Gaussians (`gaussians`) and bits a dimension (`units`)."""
+
+from .bounds import VLB, ContinuousVLB, continuous_vlb, vlb
+from .flow import ODELikelihood, ode_decode, ode_encode, ode_log_likelihood
+from .gaussians import discretized_log_prob, gaussian_kl
+from .units import bits_per_dim, mean_and_stderr

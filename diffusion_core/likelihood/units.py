@@ -1,0 +1,25 @@
+"""How a likelihood is reported: in bits a dimension, with a standard error. Derived in chapter 07."""
+
+import math
+
+from torch import Tensor
+
+from diffusion_core.schedules import double
+
+
+def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> Tensor:
+    r"""$\frac{nats}{dims\,\log2}$: what one dimension costs in bits.
+
+    levels: where `nats` belong to a density on [-1, 1] of data dequantized uniformly, adds $\log_2\frac{levels}2$, the bits of a bin of width 2 / levels.
+    """
+    if dims < 1 or (levels is not None and levels < 2):
+        raise ValueError(f"dims must be at least 1 and levels at least 2, got {dims} and {levels}")
+    return double(nats) / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
+
+
+def mean_and_stderr(values: Tensor) -> tuple[float, float]:
+    """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")
+    values = double(values.detach())
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
