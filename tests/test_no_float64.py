@@ -11,7 +11,8 @@ from diffusion_core import (
     DDPM, Denoiser, Empirical, Gaussian, GaussianMixture, GeometricVE, LearnedVariance, LinearVP, analytic_variance, ancestral, annealed_langevin, churned_heun,
     clipped, continuous_vlb, ddim, ddim_inversion, denoising_loss, denoising_score_matching, discretized_log_prob, divergence, dpmpp_2m, euler_maruyama,
     explicit_score_matching, exponential_multistep, forward_euler_maruyama, gaussian_kl, heun, hutchinson, hybrid_loss, implicit_score_matching, jacobian, langevin, last,
-    linear_betas, mala, predictor_corrector, score_at, score_of, sliced_score_matching, sliced_score_matching_vr, targets, transition_variance, unipc, uniform, vlb,
+    linear_betas, mala, ode_decode, ode_encode, ode_log_likelihood, predictor_corrector, score_at, score_of, sliced_score_matching, sliced_score_matching_vr, targets,
+    transition_variance, unipc, uniform, vlb,
 )
 from diffusion_core.likelihood.bounds import _stratified
 from diffusion_core.losses import min_snr
@@ -43,7 +44,8 @@ class Device(TorchFunctionMode):
         if lands and not moves and any(t.ndim > 0 and not isinstance(t, There) for t in tensors):
             raise RuntimeError(f"{func.__name__}: expected all tensors to be on the same device, but found mps and cpu")
         args, kwargs = tree_map(lambda leaf: torch.device("cpu") if isinstance(leaf, torch.device) else leaf, (args, kwargs or {}))
-        return tree_map(lambda leaf: _placed(leaf, lands) if isinstance(leaf, Tensor) else leaf, func(*args, **kwargs))
+        value = func(*args, **kwargs)
+        return value if isinstance(value, torch.Size) else tree_map(lambda leaf: _placed(leaf, lands) if isinstance(leaf, Tensor) else leaf, value)
 
 
 def _placed(tensor, lands):
@@ -120,6 +122,8 @@ CALLS = {
     **{f"vlb, {name}": (lambda x, v=v: vlb(NET, CHAIN, x, uniform(8), v, None, 2, G()).total) for name, v in (("posterior", None), ("learned", LearnedVariance(NET)))},
     "vlb, floor": lambda x: vlb(EXACT.denoiser(GeometricVE()), GeometricVE(), x, uniform(8), levels=None, generator=G()).bits_per_dim,
     "continuous": lambda x: continuous_vlb(EXACT.denoiser(LinearVP()), LinearVP(), x, 0.01, None, 2, G()).total,
+    **{f"flow, {kind}": (lambda x, kind=kind: ode_log_likelihood(EXACT.denoiser(CHAIN), CHAIN, x, 0.2, trace=kind, generator=G()).log_prob) for kind in ("exact", "rademacher")},
+    "encode": lambda x: ode_encode(EXACT.denoiser(CHAIN), CHAIN, x, 0.2), "decode": lambda x: ode_decode(EXACT.denoiser(CHAIN), CHAIN, x, 0.2),
     "hybrid": lambda x: hybrid_loss(8, 0.1, None)(NET, x, T, generator=G()),
 }
 ON_LEVELS = {

@@ -26,6 +26,7 @@ from diffusion_core.likelihood.gaussians import per_sample_sum
 from diffusion_core.likelihood.units import bits_per_dim
 from diffusion_core.schedules import Schedule, double
 
+MOST_CALLS = 20_000  # of the denoiser, then a solve gives up; a smooth one takes a few hundred
 Trace = Callable[[jacobians.Field, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -67,7 +68,7 @@ def ode_log_likelihood(
     adaptive solver needs a smooth field: unbiased for the log-density (its exponential is not unbiased for the density). Average several runs for less noise.
 
     x0: (B, *D), continuous data; add uniform noise to discrete values first. cond goes to the denoiser. Raises ValueError for t_min with sigma = 0, for t_max with alpha = 0, for a
-    denoiser of another path or one that returns another shape or numbers that are not finite; RuntimeError where the step underflows; ImportError without torchdiffeq.
+    denoiser of another path or one that returns another shape or numbers that are not finite; RuntimeError for one too rough for the solver; ImportError without torchdiffeq.
 
     Estimates of the errors, with $J=\partial D/\partial\bar x$ (all by the chosen trace):
     - at t_min, from the heat equation $\partial p/\partial\varsigma^2=\frac12\Delta p$: $\frac{\varsigma^2}2\big(\mathrm{tr}\nabla^2\log p+\|\nabla\log p\|^2\big)=\frac12\big(\mathrm{tr}J-d+\|D-\bar x\|^2/\varsigma^2\big)$;
@@ -159,8 +160,8 @@ class _Flow:
         return (velocity,) if change is None else (velocity, image[0].numel() - change)
 
     def callback_step(self, u: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
-        if not u + step > u:
-            raise RuntimeError(f"the solver's step fell to nothing at log(sigma / alpha) = {float(u):.4g}: the denoiser is rougher there than atol and rtol allow. Loosen them (float32 does not reach much below 1e-5), give x in float64 to a network in float64, or take t_min later")
+        if not u + step > u or self.evaluations > MOST_CALLS:
+            raise RuntimeError(f"the solver gave up at log(sigma / alpha) = {float(u):.4g}, after {self.evaluations} calls of the denoiser, with a step of {float(step):.2g}: the denoiser is rougher there than atol and rtol allow. Put a network into evaluation mode (no dropout), loosen the tolerances (float32 does not reach much below 1e-5), or take t_min later")
 
     def solve(self, state: tuple[Tensor, ...], start: float, end: float, atol: float, rtol: float) -> tuple[Tensor, ...]:
         """The state at u = end."""
