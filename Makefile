@@ -31,7 +31,7 @@ test: $(READY) ## prove everything: the build without a warning, the pages in a 
 	@rm -rf $(SITE)
 	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
 	$(BIN)/python scripts/check_site.py $(SITE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
 	$(BIN)/python scripts/execute_book.py $(NB)

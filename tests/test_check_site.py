@@ -15,6 +15,7 @@ src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" hidden><input type=
 oninput="this.closest('.scrub').querySelectorAll('img').forEach((m, i) => m.hidden = i != this.value); this.setAttribute('aria-valuetext', this.value)"></figure>
 </article></main></body></html>"""
 SEARCH = '<!DOCTYPE html><html lang="en"><head><title>Search</title></head><body><main><h1>Search</h1><ul id="search-results"><li>a page</li></ul></main></body></html>'
+CODE = "<style>html[data-theme=dark] .many {{ color: #ddd }} html[data-theme=dark] .once {{ color: #333 }} .many {{ {} }}</style><pre>" + '<span class="many">code</span> ' * 9 + "</pre>"
 BREAKS = {
     "request to another machine": ("Text with", '<script src="https://example.org/x.js"></script>Text with'),
     "console: an error": ("Text with", '<script>console.error("an error")</script>Text with'),
@@ -25,6 +26,12 @@ BREAKS = {
     "formula wrong": ("Text with", '<mjx-container><g fill="red"></g></mjx-container> Text with'),
     "accessibility, light: color-contrast": ("<p>Text", '<p style="color: #ccc">Text'),
     "accessibility, dark: color-contrast": ("body { background: #111; color: #eee }", "body { background: #111; color: #333 }"),
+    "accessibility, light: color-contrast (serious) at 3 places": ("<p>Text", CODE.format("color: #bbb") + "<p>Text"),
+    "accessibility, dark: color-contrast (serious) at 1 places": ("<p>Text", CODE.format("") + '<pre>' + '<span class="once"> </span>' * 3 + '<span class="once">rare</span></pre><p>Text'),
+    "accessibility, desktop: button-name": ("<p>Text", "<button></button><p>Text"),
+    "accessibility, phone: link-in-text-block": ("</style>", "@media (max-width: 500px) { a { text-decoration: none; color: #a00 } p { color: #700 } }</style>"),
+    "accessibility, phone: color-contrast": ("</style>", "@media (max-width: 500px) { p { color: #888; background: #777 } }</style>"),
+    "accessibility, phone: button-name": ("<p>Text", '<style>@media (min-width: 500px) { .small { display: none } }</style><button class="small"></button><p>Text'),
     "wider than 768 px": ("<p>Text", '<p style="width: 900px">Text'),
     "wider than 390 px": ("<p>Text", '<p style="width: 500px">Text'),
     "a scrub strip shows frames": ("m.hidden = i != this.value", "m.hidden = i > 0"),
