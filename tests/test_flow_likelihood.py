@@ -19,7 +19,7 @@ from diffusion_core.likelihood import flow
 LEANING = GaussianMixture([[-1.0, 0.5], [1.2, -0.3]], [[[0.3, 0.15], [0.15, 0.2]], [[0.1, -0.05], [-0.05, 0.4]]], [0.4, 0.6])
 WORLDS = {"line": (two_peaks(), f64([-2.3, -1.5, -0.4, 0.7, 1.9])), "plane": (LEANING, f64([[-1.0, 0.2], [0.3, 0.1], [1.5, -1.0]]))}
 PATHS = {"vp": (LinearVP(), 1.0), "ve": (EDM(20.0), 1.0), "straight": (Straight(), 0.97), "subvp": (SubVP(), 1.0), "cosine": (CosineVP(), 0.98), "floored": (GeometricVE(0.1, 30.0), 1.0)}
-FINE = {"atol": 1e-8, "rtol": 1e-8}
+FINE, MIDDLE = {"atol": 1e-8, "rtol": 1e-8}, {"atol": 1e-6, "rtol": 1e-6}
 
 
 def noise_level(schedule, t):
@@ -106,9 +106,9 @@ def test_a_transported_denoiser_gives_the_same_density():
     source, (world, x) = LinearVP(), WORLDS["plane"]
     target = EDM(noise_level(source, 1.0))
     moved = transport(world.denoiser(source), source, target)
-    here, there = (ode_log_likelihood(d, s, x, at_level(s, 0.1), **FINE) for d, s in ((world.denoiser(source), source), (moved, target)))
-    torch.testing.assert_close(there.log_prob, here.log_prob, rtol=0, atol=1e-6)
-    torch.testing.assert_close(there.code / float(target(1.0)[1]), here.code / float(source(1.0)[1]), rtol=1e-6, atol=1e-6)
+    here, there = (ode_log_likelihood(d, s, x, at_level(s, 0.1), **MIDDLE) for d, s in ((world.denoiser(source), source), (moved, target)))
+    torch.testing.assert_close(there.log_prob, here.log_prob, rtol=0, atol=2e-5)
+    torch.testing.assert_close(there.code / float(target(1.0)[1]), here.code / float(source(1.0)[1]), rtol=2e-5, atol=2e-5)
 
 
 def test_a_hard_sample_is_as_exact_among_easy_ones_as_alone():
@@ -260,10 +260,10 @@ def test_hutchinsons_errors_use_the_same_probe():
 def test_there_and_back(path):
     (world, x), (schedule, t_max) = WORLDS["plane"], PATHS[path]
     t_min = 0.0 if path == "floored" else at_level(schedule, 0.1)
-    code = ode_encode(world.denoiser(schedule), schedule, x, t_min, t_max, **FINE)
-    torch.testing.assert_close(code, ode_log_likelihood(world.denoiser(schedule), schedule, x, t_min, t_max, **FINE).code, rtol=1e-5, atol=1e-5)
-    back = ode_decode(world.denoiser(schedule), schedule, code, t_min, t_max, **FINE)
-    torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
+    code = ode_encode(world.denoiser(schedule), schedule, x, t_min, t_max, **MIDDLE)
+    torch.testing.assert_close(code, ode_log_likelihood(world.denoiser(schedule), schedule, x, t_min, t_max, **MIDDLE).code, rtol=1e-4, atol=1e-4)
+    back = ode_decode(world.denoiser(schedule), schedule, code, t_min, t_max, **MIDDLE)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-4)
 
 
 def test_codes_are_noise_and_noise_decodes_to_the_data():
@@ -314,7 +314,7 @@ def test_a_network_in_float32_is_nearly_as_exact_as_in_float64():
             weight.copy_(0.3 * torch.randn(weight.shape, generator=generator(11)))
     x = torch.randn(5, 2, generator=generator(12))
     single = ode_log_likelihood(net, schedule, x, 0.05)
-    exact = ode_log_likelihood(net.double(), schedule, x.double(), 0.05, **FINE)
+    exact = ode_log_likelihood(net.double(), schedule, x.double(), 0.05, **MIDDLE)
     torch.testing.assert_close(single.log_prob, exact.log_prob, rtol=0, atol=3e-3)
     assert not single.log_prob.requires_grad and not single.code.requires_grad and single.evaluations < exact.evaluations
     with torch.inference_mode():
