@@ -33,6 +33,7 @@ DESKTOP, TABLET, PHONE = {"width": 1280, "height": 900}, {"width": 768, "height"
 THEMES = ("light", "dark")
 MOST_BROWSERS = 4
 SEARCH_TIMEOUT = 10_000  # milliseconds
+AT_ONCE = "*, ::before, ::after { transition: none !important; animation: none !important }"  # a color on its way to another would be judged
 GENERATED = ("index.html", "genindex.html", "prf-prf.html")
 
 FORMULAS = """async () => {
@@ -158,6 +159,7 @@ class Visitor:
     def visit(self, address: str) -> None:
         """All checks of one page."""
         self.open(address)
+        self.page.add_style_tag(content=AT_ONCE)
         formulas = self.page.evaluate(FORMULAS)
         for kind in ("unrendered", "wrong", "raw"):
             for formula in formulas[kind]:

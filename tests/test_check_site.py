@@ -6,7 +6,7 @@ import check_site
 import pytest
 
 GOOD = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>A page</title><style>html[data-theme=dark] body { background: #111; color: #eee } a, button { color: inherit; background: none }</style>
+<title>A page</title><style>html[data-theme=dark] body { background: #111; color: #eee } a, button { color: inherit; background: none } p { transition: color 9s }</style>
 <script>function flip() { const d = document.documentElement.dataset; d.theme = d.theme === "light" ? "dark" : "light" }</script></head><body>
 <main><article><h1 id="top">A page</h1><p>Text with <a href="#top">a link</a>.</p>
 <button class="theme-switch-button" onclick="flip()">Theme</button>
