@@ -1,8 +1,8 @@
 r"""The exact likelihood of the probability flow, and its codes: one adaptive ODE solve. Derived in chapter 16.
 
-In $\bar x=x/\alpha$ and $u=\log\varsigma$, $\varsigma=\sigma/\alpha$, the flow of every Gaussian path reads the same, with the denoiser $D(x,t)$:
+In $\bar x=x/\alpha$ and $u=\log\varsigma$, $\varsigma=\sigma/\alpha$, the flow of every Gaussian path reads the same, with the denoiser $\hat x_0(x,t)$ and $D$ coordinates:
 
-$$\frac{d\bar x}{du}=\bar x-D(\alpha\bar x,t),\qquad \log p_{t_{min}}(\bar x)=\log p_{t_{max}}(\bar x_{t_{max}})+\int_{u_{min}}^{u_{max}}\Big(d-\mathrm{tr}\frac{\partial D(\alpha\bar x,t)}{\partial\bar x}\Big)\,du$$
+$$\frac{d\bar x}{du}=\bar x-\hat x_0(\alpha\bar x,t),\qquad \log p_{t_{min}}(\bar x)=\log p_{t_{max}}(\bar x_{t_{max}})+\int_{u_{min}}^{u_{max}}\Big(D-\mathrm{tr}\frac{\partial\hat x_0(\alpha\bar x,t)}{\partial\bar x}\Big)\,du$$
 
 (Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021, eq. 39; here on $\bar x$). The solver is torchdiffeq's dopri5. Its step is common to the batch, and so small that each
 sample's estimated error, root mean square over its coordinates, is within atol + rtol |state|: no sample hides behind the others.
@@ -64,15 +64,15 @@ def ode_log_likelihood(
 ) -> ODELikelihood:
     r"""The log-density that the probability flow from $\mathcal N(0,\sigma^2I)$ at t_max gives to $x_t/\alpha_t=x_0$ at t = t_min, in nats.
 
-    trace: "exact", d backward passes a call; "rademacher" or "gaussian", Hutchinson's estimate with one probe a sample, drawn once and kept for the whole solve, as the
+    trace: "exact", D backward passes a call; "rademacher" or "gaussian", Hutchinson's estimate with one probe a sample, drawn once and kept for the whole solve, as the
     adaptive solver needs a smooth field: unbiased for the log-density (its exponential is not unbiased for the density). Average several runs for less noise.
 
     x0: (B, *D), continuous data; add uniform noise to discrete values first. cond goes to the denoiser. Raises ValueError for t_min with sigma = 0, for t_max with alpha = 0, for a
     denoiser of another path or one that returns another shape or numbers that are not finite; RuntimeError for one too rough for the solver; ImportError without torchdiffeq.
 
-    Estimates of the errors, with $J=\partial D/\partial\bar x$ (all by the chosen trace):
-    - at t_min, from the heat equation $\partial p/\partial\varsigma^2=\frac12\Delta p$: $\frac{\varsigma^2}2\big(\mathrm{tr}\nabla^2\log p+\|\nabla\log p\|^2\big)=\frac12\big(\mathrm{tr}J-d+\|D-\bar x\|^2/\varsigma^2\big)$;
-    - at t_max, from $\nabla\log(p/\mathcal N)=D/\varsigma^2$ and its value at 0, $\log\mathbb E\,e^{-\|x_0\|^2/2\varsigma^2}$: $-\big(\bar x^\top D-\frac12\bar x^\top J\bar x-\frac12\|D\|^2\big)/\varsigma^2+\frac12\mathrm{tr}J$.
+    Estimates of the errors, with $J=\partial\hat x_0/\partial\bar x$ (all by the chosen trace):
+    - at t_min, from the heat equation $\partial p/\partial\varsigma^2=\frac12\Delta p$: $\frac{\varsigma^2}2\big(\mathrm{tr}\nabla^2\log p+\|\nabla\log p\|^2\big)=\frac12\big(\mathrm{tr}J-D+\|\hat x_0-\bar x\|^2/\varsigma^2\big)$;
+    - at t_max, from $\nabla\log(p/\mathcal N)=\hat x_0/\varsigma^2$ and its value at 0, $\log\mathbb E\,e^{-\|x_0\|^2/2\varsigma^2}$: $-\big(\bar x^\top\hat x_0-\frac12\bar x^\top J\bar x-\frac12\|\hat x_0\|^2\big)/\varsigma^2+\frac12\mathrm{tr}J$.
     """
     flow = _Flow(denoise, schedule, x0, t_min, t_max, cond)
     flow.trace = _trace(trace, x0, generator)
@@ -138,7 +138,7 @@ class _Flow:
         self.ends = tuple(-0.5 * float(schedule.log_snr(t)) for t in self.times)
 
     def image(self, u: float, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        r"""$D(\alpha\bar x,t)$ at $\log\varsigma=u$, and $\mathrm{tr}\,\partial D/\partial\bar x=\alpha\,\mathrm{tr}\,\partial D/\partial x$, (B,), where there is a trace."""
+        r"""$\hat x_0(\alpha\bar x,t)$ at $\log\varsigma=u$, and $\mathrm{tr}\,\partial\hat x_0/\partial\bar x=\alpha\,\mathrm{tr}\,\partial\hat x_0/\partial x$, (B,), where there is a trace."""
         t = double(self.times[self.ends.index(u)]) if u in self.ends else self.schedule.time(-2 * u)
         field = lambda state: self.denoise(state, t, **self.cond)
         noised = self.to_path(x, t)
