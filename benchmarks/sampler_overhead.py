@@ -10,11 +10,11 @@ import argparse
 from collections.abc import Callable
 
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
+from timing import interleaved, report
 from torch import Tensor
 
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
 from diffusion_core import DDPM, ancestral, ddim, dpmpp_2m, heun, last, linear_betas, uniform, unipc
-from timing import interleaved, report
 
 PEER = "diffusers DDIM"
 

@@ -10,12 +10,12 @@ import argparse
 from collections.abc import Callable
 
 import torch
+from diffusers import UNet2DModel
+from timing import interleaved, report
 from torch import Tensor, nn
 
-from diffusers import UNet2DModel
 from diffusion_core import device
 from diffusion_core.models import UNet
-from timing import interleaved, report
 
 PEER = "diffusers"
 

@@ -8,7 +8,6 @@ run is the same run wherever it is picked up. Derived in chapter 06.
 import copy
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np

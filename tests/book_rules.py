@@ -1,6 +1,7 @@
 """What every notebook of the book must fulfil, as pure functions: a notebook in, one readable line a finding out.
 
-`NOTEBOOK_RULES` names the rules; `tests/test_book.py` applies them to the book, `tests/test_book_rules.py` proves that each can fail.
+`NOTEBOOK_RULES` holds for every notebook, `CHAPTER_RULES` for the numbered chapters too; `tests/test_book.py` applies them to the book,
+`tests/test_book_rules.py` proves that each can fail.
 """
 
 import ast
@@ -187,8 +188,7 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     alt_texts,
     results_checked,
     checks_compared,
-    exercises_solved,
-    all_sections,
     code_on_a_screen,
     portable,
 )
+CHAPTER_RULES: tuple[Rule, ...] = (exercises_solved, all_sections)

@@ -4,8 +4,24 @@ import pytest
 import torch
 
 from diffusion_core import (
-    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Shifted, SigmoidVP, Straight, SubVP, ZeroTerminalSNR, ancestral, cosine_betas, ddim, linear_betas,
-    scaled_linear_betas, transition_variance,
+    DDPM,
+    EDM,
+    CosineVP,
+    GeometricVE,
+    Learned,
+    LinearVP,
+    MonotoneLogSNR,
+    Shifted,
+    SigmoidVP,
+    Straight,
+    SubVP,
+    ZeroTerminalSNR,
+    ancestral,
+    cosine_betas,
+    ddim,
+    linear_betas,
+    scaled_linear_betas,
+    transition_variance,
 )
 
 

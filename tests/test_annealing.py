@@ -10,8 +10,22 @@ import torch
 from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, CosineVP, Gaussian, GeometricVE, LinearVP, Straight, annealed_langevin, annealed_step, annealed_variance, ladder_ratio, langevin, last, score_at,
-    transport, two_peaks, uniform,
+    EDM,
+    CosineVP,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    Straight,
+    annealed_langevin,
+    annealed_step,
+    annealed_variance,
+    ladder_ratio,
+    langevin,
+    last,
+    score_at,
+    transport,
+    two_peaks,
+    uniform,
 )
 
 

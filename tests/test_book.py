@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import nbformat
 import pytest
 import yaml
-from book_rules import NOTEBOOK_RULES, RESULT, Rule, check_calls, code_cells, defined_labels, text_of
+from book_rules import CHAPTER_RULES, NOTEBOOK_RULES, RESULT, Rule, check_calls, code_cells, defined_labels, text_of
 from execute_book import notebooks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 NOTEBOOKS = notebooks(BOOK)
+CHAPTERS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
 PAGES = NOTEBOOKS + sorted(BOOK.rglob("*.md"))
 
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
@@ -65,6 +66,12 @@ def labels_of_book() -> set[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 @pytest.mark.parametrize("rule", NOTEBOOK_RULES, ids=lambda rule: rule.__name__)
 def test_notebook(rule: Rule, path: pathlib.Path) -> None:
+    report(path, list(rule(read(path))))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+@pytest.mark.parametrize("rule", CHAPTER_RULES, ids=lambda rule: rule.__name__)
+def test_chapter(rule: Rule, path: pathlib.Path) -> None:
     report(path, list(rule(read(path))))
 
 

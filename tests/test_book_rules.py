@@ -99,7 +99,7 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize("rule", book_rules.NOTEBOOK_RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", book_rules.NOTEBOOK_RULES + book_rules.CHAPTER_RULES, ids=lambda rule: rule.__name__)
 def test_a_notebook_that_is_right_passes(rule: book_rules.Rule) -> None:
     assert list(rule(good_notebook())) == []
 
@@ -113,7 +113,7 @@ def test_a_notebook_that_breaks_a_rule_goes_red(rule: str, finding: str, change:
 
 
 def test_every_rule_is_shown_to_fail() -> None:
-    assert {rule.__name__ for rule in book_rules.NOTEBOOK_RULES} == {rule for rule, _, _ in BREAKS}
+    assert {rule.__name__ for rule in book_rules.NOTEBOOK_RULES + book_rules.CHAPTER_RULES} == {rule for rule, _, _ in BREAKS}
 
 
 def test_labels_in_a_function_that_never_runs_do_not_count() -> None:

@@ -8,7 +8,26 @@ import torch
 from paths import FLOORED, SCHEDULES, Perfect, f64, generator, one_thread  # noqa: F401
 from torch import nn
 
-from diffusion_core import EDM, CosineVP, Denoiser, Gaussian, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Straight, SubVP, clipped, ddim, last, ring, score_at, targets, transport, uniform
+from diffusion_core import (
+    EDM,
+    CosineVP,
+    Denoiser,
+    Gaussian,
+    GeometricVE,
+    Learned,
+    LinearVP,
+    MonotoneLogSNR,
+    Straight,
+    SubVP,
+    clipped,
+    ddim,
+    last,
+    ring,
+    score_at,
+    targets,
+    transport,
+    uniform,
+)
 from diffusion_core.denoiser import LOG_SNR_RANGE
 
 TARGETS = {"x0": targets.x0, "eps": targets.eps, "score": targets.score, "v": targets.v, "velocity": targets.velocity, "edm": targets.edm(0.7)}

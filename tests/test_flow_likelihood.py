@@ -11,8 +11,23 @@ import torch
 from paths import f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, MLP, CosineVP, Denoiser, Gaussian, GaussianMixture, GeometricVE, LinearVP, Straight, SubVP, draw_probes, ode_decode, ode_encode, ode_log_likelihood, targets,
-    transport, two_peaks,
+    EDM,
+    MLP,
+    CosineVP,
+    Denoiser,
+    Gaussian,
+    GaussianMixture,
+    GeometricVE,
+    LinearVP,
+    Straight,
+    SubVP,
+    draw_probes,
+    ode_decode,
+    ode_encode,
+    ode_log_likelihood,
+    targets,
+    transport,
+    two_peaks,
 )
 from diffusion_core.likelihood import flow
 
@@ -169,7 +184,7 @@ def test_it_is_unbiased_with_the_variance_of_one_quadratic_form(kind):
 
 
 def test_it_is_unbiased_on_a_curved_flow():
-    (world, x), schedule = WORLDS["plane"], LinearVP()
+    (_, x), schedule = WORLDS["plane"], LinearVP()
     t_min, denoise = at_level(schedule, 0.2), LEANING.denoiser(LinearVP())
     many = x[:1].expand(3_000, 2)
     got = ode_log_likelihood(denoise, schedule, many, t_min, trace="rademacher", generator=generator(3)).log_prob

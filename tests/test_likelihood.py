@@ -11,7 +11,21 @@ import torch
 from paths import f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    DDPM, EDM, CosineVP, Gaussian, GeometricVE, LinearVP, Shifted, Straight, cosine_betas, linear_betas, log_snr_grid, posterior_variance, transition_variance, two_peaks, uniform,
+    DDPM,
+    EDM,
+    CosineVP,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    Shifted,
+    Straight,
+    cosine_betas,
+    linear_betas,
+    log_snr_grid,
+    posterior_variance,
+    transition_variance,
+    two_peaks,
+    uniform,
 )
 from diffusion_core.likelihood import bits_per_dim, continuous_vlb, discretized_log_prob, gaussian_kl, mean_and_stderr, vlb
 

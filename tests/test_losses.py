@@ -10,7 +10,23 @@ from paths import FLOORED, SCHEDULES, Perfect, f64, generator, one_thread  # noq
 from scipy.integrate import quad
 from torch import nn
 
-from diffusion_core import DDPM, CosineVP, Denoiser, GeometricVE, LinearVP, SigmoidVP, Straight, denoising_loss, discrete_times, linear_betas, lognormal_times, losses, targets, two_peaks, uniform_times
+from diffusion_core import (
+    DDPM,
+    CosineVP,
+    Denoiser,
+    GeometricVE,
+    LinearVP,
+    SigmoidVP,
+    Straight,
+    denoising_loss,
+    discrete_times,
+    linear_betas,
+    lognormal_times,
+    losses,
+    targets,
+    two_peaks,
+    uniform_times,
+)
 
 TARGETS = {"x0": targets.x0, "eps": targets.eps, "score": targets.score, "v": targets.v, "velocity": targets.velocity, "edm": targets.edm(0.7)}
 WEIGHTS = {  # the weight of |x0_hat - x0|^2 as a function of the SNR

@@ -17,7 +17,21 @@ from diffusers import DDIMScheduler, DDPMScheduler, EDMEulerScheduler, FlowMatch
 from paths import f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    DDPM, EDM, Denoiser, Straight, ancestral, clipped, cosine_betas, ddim, karras_grid, last, linear_betas, posterior_variance, scaled_linear_betas, targets, transition_variance,
+    DDPM,
+    EDM,
+    Denoiser,
+    Straight,
+    ancestral,
+    clipped,
+    cosine_betas,
+    ddim,
+    karras_grid,
+    last,
+    linear_betas,
+    posterior_variance,
+    scaled_linear_betas,
+    targets,
+    transition_variance,
     uniform,
 )
 

@@ -10,11 +10,32 @@
 
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler, HeunDiscreteScheduler, ScoreSdeVeScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    HeunDiscreteScheduler,
+    ScoreSdeVeScheduler,
+    UniPCMultistepScheduler,
+)
 from paths import f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, Gaussian, GeometricVE, LinearVP, ddim, dpmpp_2m, exponential_multistep, heun, karras_grid, last, log_snr_grid, predictor_corrector, two_peaks, unipc, uniform,
+    EDM,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    ddim,
+    dpmpp_2m,
+    exponential_multistep,
+    heun,
+    karras_grid,
+    last,
+    log_snr_grid,
+    predictor_corrector,
+    two_peaks,
+    uniform,
+    unipc,
 )
 from diffusion_core.samplers.solvers import multistep_weights
 

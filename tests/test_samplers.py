@@ -8,8 +8,24 @@ import torch
 from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, WALKS, Spy, f64, generator, numbers, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, CosineVP, Denoiser, Gaussian, GeometricVE, LinearVP, Straight, ancestral, asinh_grid, clipped, ddim, karras_grid, last, log_snr_grid, posterior_variance, targets,
-    two_peaks, uniform,
+    EDM,
+    CosineVP,
+    Denoiser,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    Straight,
+    ancestral,
+    asinh_grid,
+    clipped,
+    ddim,
+    karras_grid,
+    last,
+    log_snr_grid,
+    posterior_variance,
+    targets,
+    two_peaks,
+    uniform,
 )
 
 every = pytest.mark.parametrize("name", SCHEDULES)

@@ -9,8 +9,20 @@ import torch
 from paths import SCHEDULES, f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    DDPM, EDM, CosineVP, GeometricVE, Learned, LinearVP, MonotoneLogSNR, Schedule, SigmoidVP, SubVP, cosine_betas, linear_betas,
-    per_sample, scaled_linear_betas,
+    DDPM,
+    EDM,
+    CosineVP,
+    GeometricVE,
+    Learned,
+    LinearVP,
+    MonotoneLogSNR,
+    Schedule,
+    SigmoidVP,
+    SubVP,
+    cosine_betas,
+    linear_betas,
+    per_sample,
+    scaled_linear_betas,
 )
 
 every = pytest.mark.parametrize("name", SCHEDULES)

@@ -10,8 +10,16 @@ import torch
 from paths import f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    Gaussian, GaussianMixture, denoising_score_matching, draw_probes, explicit_score_matching, implicit_score_matching, score_of, sliced_score_matching,
-    sliced_score_matching_vr, two_peaks,
+    Gaussian,
+    GaussianMixture,
+    denoising_score_matching,
+    draw_probes,
+    explicit_score_matching,
+    implicit_score_matching,
+    score_of,
+    sliced_score_matching,
+    sliced_score_matching_vr,
+    two_peaks,
 )
 
 WEIGHTS, MEANS, STDS = np.array([0.3, 0.7]), np.array([-1.5, 1.0]), np.array([0.3, 0.5])

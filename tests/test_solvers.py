@@ -10,7 +10,22 @@ import torch
 from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, numbers, one_thread  # noqa: F401
 from scipy.integrate import quad, solve_ivp
 
-from diffusion_core import CosineVP, Gaussian, GeometricVE, LinearVP, Straight, ddim, dpmpp_2m, exponential_multistep, heun, last, log_snr_grid, two_peaks, uniform, unipc
+from diffusion_core import (
+    CosineVP,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    Straight,
+    ddim,
+    dpmpp_2m,
+    exponential_multistep,
+    heun,
+    last,
+    log_snr_grid,
+    two_peaks,
+    uniform,
+    unipc,
+)
 from diffusion_core.samplers.solvers import multistep_weights
 
 every = pytest.mark.parametrize("name", SCHEDULES)

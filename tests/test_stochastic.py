@@ -9,8 +9,24 @@ import torch
 from paths import FLOORED, NO_SIGNAL_AT_1, SCHEDULES, Spy, f64, generator, one_thread  # noqa: F401
 
 from diffusion_core import (
-    EDM, CosineVP, Gaussian, GeometricVE, LinearVP, Straight, ancestral, churned_heun, ddim, euler_maruyama, forward_euler_maruyama, heun, karras_grid, last,
-    log_snr_grid, predictor_corrector, two_peaks, uniform,
+    EDM,
+    CosineVP,
+    Gaussian,
+    GeometricVE,
+    LinearVP,
+    Straight,
+    ancestral,
+    churned_heun,
+    ddim,
+    euler_maruyama,
+    forward_euler_maruyama,
+    heun,
+    karras_grid,
+    last,
+    log_snr_grid,
+    predictor_corrector,
+    two_peaks,
+    uniform,
 )
 
 every = pytest.mark.parametrize("name", SCHEDULES)

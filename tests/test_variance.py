@@ -9,8 +9,35 @@ from paths import f64, generator, one_thread  # noqa: F401
 from torch import nn
 
 from diffusion_core import (
-    DDPM, EDM, MLP, CosineVP, Denoiser, Empirical, Gaussian, GeometricVE, LearnedVariance, LinearVP, LossSecondMoment, Straight, UNet, analytic_variance, ancestral, ddim, ddim_inversion,
-    denoising_loss, discrete_times, fit, hybrid_loss, last, linear_betas, posterior_variance, targets, transition_variance, two_peaks, uniform, vlb,
+    DDPM,
+    EDM,
+    MLP,
+    CosineVP,
+    Denoiser,
+    Empirical,
+    Gaussian,
+    GeometricVE,
+    LearnedVariance,
+    LinearVP,
+    LossSecondMoment,
+    Straight,
+    UNet,
+    analytic_variance,
+    ancestral,
+    ddim,
+    ddim_inversion,
+    denoising_loss,
+    discrete_times,
+    fit,
+    hybrid_loss,
+    last,
+    linear_betas,
+    posterior_variance,
+    targets,
+    transition_variance,
+    two_peaks,
+    uniform,
+    vlb,
 )
 from diffusion_core.variance import range_variance
 

@@ -1,6 +1,7 @@
 """What the drawing functions share: from tensors to checked numpy arrays, and a callable evaluated on a grid."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch

@@ -3,7 +3,8 @@
 A callable takes a float64 tensor of points, (m,) on the line and (m, 2) in the plane; everything drawn is that callable's own value.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,7 +1,8 @@
 """Grids of images: crisp pixels, paper between the tiles, titles for rows and columns."""
 
 import math
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np

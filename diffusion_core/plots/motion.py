@@ -7,8 +7,9 @@ behaves the same in a live notebook and in the built book.
 import base64
 import html
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -7,7 +7,8 @@ page, the same one twice included. Without scripts the first frame shown stays, 
 """
 
 import html
-from typing import Any, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .motion import Element, as_frames, as_text, data_uri, figcaption, webp, within
 
