@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["check", "check_below"]
+
 
 def _array(value: Any, label: str, name: str) -> np.ndarray:
     if hasattr(value, "detach"):

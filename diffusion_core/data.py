@@ -18,6 +18,8 @@ from torch import Tensor
 
 from diffusion_core import carried
 
+__all__ = ["CLASS_NAMES", "emoji_metadata", "images", "toy", "travellers"]
+
 DATASETS = Path(__file__).parent / "datasets"
 SHA256 = {
     "digits": "5b1566843095323836b0540b9a1221e7942799f8dd69ea23e2d45e1781e53c7b",

@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import torch
 
+__all__ = ["by_device", "device"]
+
 T = TypeVar("T")
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from diffusion_core.schedules import Schedule, double
 
+__all__ = ["LossSecondMoment"]
+
 
 class LossSecondMoment:
     r"""Times $i/N$, $i\in\{1,..,N\}$, with $p_i\propto\sqrt{\mathbb E[L_i^2]}$, and weights $\frac1{Np_i}$. Nichol and Dhariwal 2021, eq. 18.

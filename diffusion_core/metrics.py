@@ -16,6 +16,11 @@ from torch import Tensor, nn
 
 from diffusion_core.models.classifier import Classifier
 
+__all__ = [
+    "class_accuracy", "energy_distance", "energy_kernel", "floor", "frechet_distance", "frechet_feature_distance", "gaussian_kernel", "mmd2",
+    "permutation_test", "sliced_wasserstein",
+]
+
 
 def _pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """Both samples as float64 matrices on the CPU, after a look at their shapes and values."""

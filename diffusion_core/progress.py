@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+__all__ = ["Progress", "watched"]
+
 
 def watched() -> str | None:
     """Who watches this process: "terminal", "notebook" (a live one) or None.

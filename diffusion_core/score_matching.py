@@ -17,6 +17,8 @@ from torch import Tensor
 from diffusion_core.jacobians import Field, divergence, draw_probes, evaluated, hutchinson
 from diffusion_core.schedules import double, normal_like, per_sample
 
+__all__ = ["denoising_score_matching", "explicit_score_matching", "implicit_score_matching", "sliced_score_matching", "sliced_score_matching_vr"]
+
 
 def explicit_score_matching(score: Field, x: Tensor, true_score: Field) -> Tensor:
     r"""$\frac12\|s(x)-\nabla\log p(x)\|^2$, (B,): what the others stand for, where the true score is known. Its mean is the Fisher divergence of chapter 09 (some authors leave out the half).

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+__all__ = ["Scene", "Thing", "draw", "scene", "shapes"]
+
 COLORS = {
     "red": (226, 45, 45),
     "orange": (247, 140, 22),

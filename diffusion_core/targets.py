@@ -12,6 +12,8 @@ from torch import Tensor
 
 from diffusion_core.schedules import Schedule, double
 
+__all__ = ["determinant", "edm", "eps", "score", "solution", "v", "velocity", "x0"]
+
 Target = Callable[[Schedule, Tensor | float], tuple[Tensor, Tensor]]
 
 

@@ -12,6 +12,8 @@ from diffusion_core.models import UNet
 from diffusion_core.models.classifier import Classifier
 from diffusion_core.schedules import DDPM, linear_betas
 
+__all__ = ["digits_denoiser", "pretrained"]
+
 FOLDER = Path(__file__).parent
 
 
