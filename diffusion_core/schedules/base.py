@@ -5,6 +5,7 @@ log-SNR; everything else (rates, drift, diffusion, transitions, posteriors) is d
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,13 @@ def double(value: Time) -> Tensor:
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise of the shape, dtype and device of x, drawn on the generator's device."""
+    """Standard normal noise of the shape, dtype and device of x, drawn on the generator's device.
+
+    Several processes that share a batch hand over a `training.processes.Share` in place of a generator: this process's rows of the whole batch's noise.
+    """
+    share = getattr(generator, "normal_like", None)
+    if share is not None:
+        return share(x)
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device if generator is not None else x.device).to(x.device)
 
 
@@ -100,7 +107,7 @@ class Schedule(ABC):
         return _like(rates[0], t), _like(rates[1], t)
 
     @staticmethod
-    def _rates(t: Tensor, *functions) -> tuple[Tensor, ...]:
+    def _rates(t: Tensor, *functions: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
         def both(u: Tensor) -> tuple[Tensor, ...]:
             return tuple(f(u) + 0 * u for f in functions)
 
@@ -142,7 +149,7 @@ class Schedule(ABC):
             raise ValueError("a transition runs from s to a later t: every s must be smaller than its t (t = 1 is noise)")
         return u, v, -torch.expm1(self._log_snr(v) - self._log_snr(u))
 
-    def noise(self, shape, generator: torch.Generator | None = None, dtype: torch.dtype | None = None, device: torch.device | str | None = None, t: float | Tensor = 1.0) -> Tensor:
+    def noise(self, shape: Sequence[int], generator: torch.Generator | None = None, dtype: torch.dtype | None = None, device: torch.device | str | None = None, t: float | Tensor = 1.0) -> Tensor:
         r"""$\sigma_t\epsilon$ at one time: what sampling starts from, with t = `times[0]` where a grid starts below 1. Drawn on the generator's device, then moved to `device`."""
         where = generator.device if generator is not None else device
         eps = torch.randn(shape, generator=generator, dtype=dtype, device=where)
