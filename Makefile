@@ -5,7 +5,7 @@ READY := .venv/.ready
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read test execute bench
+.PHONY: help setup book read lint test execute bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,11 @@ book: $(READY) ## build the HTML book from the stored outputs
 read: book ## build the book, serve it on this machine, open a browser
 	@$(BIN)/python scripts/read_book.py $(SITE)
 
-test: $(READY) ## prove everything: the build without a warning, the pages in a browser, unit tests, every notebook
+lint: $(READY) ## check names, imports and types (ruff, mypy): seconds
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint ## prove everything: names and types, the build without a warning, the pages in a browser, unit tests, every notebook
 	@rm -rf $(SITE)
 	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
 	$(BIN)/python scripts/check_site.py $(SITE)

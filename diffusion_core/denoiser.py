@@ -5,12 +5,15 @@ guided model are all denoisers. Derived in chapters 05 (targets), 10 (`score_at`
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_core.schedules import Schedule, double, per_sample
 from diffusion_core.targets import Target, solution
+
+__all__ = ["Denoiser", "clipped", "require_schedule", "score_at", "transport"]
 
 Denoise = Callable[..., Tensor]
 
@@ -37,12 +40,12 @@ class Denoiser(nn.Module):
             raise ValueError(f"the target was made for sigma_data = {meant} and the denoiser for {sigma_data}; give both the standard deviation of the data: Denoiser(net, schedule, edm({meant}), sigma_data={meant})")
         self.net, self.schedule, self.target, self.sigma_data = net, schedule, target, float(sigma_data)
 
-    def predict(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         r"""The raw prediction $\hat y$ of $y=a\,x_0+b\,\epsilon$, (B, *D). t: scalar or (B,)."""
         y = self._outputs(x, t, **cond)
         return y.chunk(2, dim=1)[0] if getattr(self.net, "learned_variance", False) else y
 
-    def predict_with_variance(self, x: Tensor, t: Tensor | float, **cond) -> tuple[Tensor, Tensor]:
+    def predict_with_variance(self, x: Tensor, t: Tensor | float, **cond: Any) -> tuple[Tensor, Tensor]:
         """(y, v), each (B, *D): `predict` and the output for the variance, as it comes, for `range_variance`. Raises ValueError for a network without one."""
         self.require_variance()
         y, v = self._outputs(x, t, **cond).chunk(2, dim=1)
@@ -53,14 +56,14 @@ class Denoiser(nn.Module):
         if not getattr(self.net, "learned_variance", False):
             raise ValueError(f"{type(self.net).__name__} has no output for the variance; build it with learned_variance=True, or use posterior_variance, transition_variance or analytic_variance")
 
-    def _outputs(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
+    def _outputs(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         u = double(t)
         alpha, sigma = self.schedule(u)
         c_in = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
         log_snr = (2 * (alpha.log() - sigma.log())).clamp(*LOG_SNR_RANGE)
         return self.net(per_sample(c_in, x) * x, log_snr.to(x.device, x.dtype).expand(len(x)), **cond)
 
-    def forward(self, x: Tensor, t: Tensor | float, **cond) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). Raises ValueError where the target does not fix the image."""
         c_x, c_y = solution(self.schedule, self.target, t)
         return per_sample(c_x, x) * x + per_sample(c_y, x) * self.predict(x, t, **cond)
@@ -80,10 +83,10 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     if not low < high:
         raise ValueError(f"need low < high, got {low} and {high}")
 
-    def denoise_clipped(x: Tensor, t: Tensor | float, **cond) -> Tensor:
+    def denoise_clipped(x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         return denoise(x, t, **cond).clamp(low, high)
 
-    return _knowing(denoise_clipped, getattr(denoise, "schedule", None))
+    return knowing(denoise_clipped, getattr(denoise, "schedule", None))
 
 
 def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
@@ -94,13 +97,13 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
     """
     require_schedule(denoise, source)
 
-    def transported(x: Tensor, t: Tensor | float, **cond) -> Tensor:
+    def transported(x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         u = double(t)
         where = source.time(target.log_snr(u))
         scale = source(where)[0] / target(u)[0]
         return denoise(per_sample(scale, x) * x, where, **cond)
 
-    return _knowing(transported, target)
+    return knowing(transported, target)
 
 
 def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callable[[Tensor], Tensor]:
@@ -113,15 +116,16 @@ def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callabl
     if not bool((sigma > 0).all()):
         raise ValueError("there is no score where sigma = 0: the denoiser says nothing about clean data; take a later time")
 
-    def score(x: Tensor, **cond) -> Tensor:
+    def score(x: Tensor, **cond: Any) -> Tensor:
         return (per_sample(alpha, x) * denoise(x, t, **cond) - x) / per_sample(sigma, x) ** 2
 
     return score
 
 
-def _knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
+def knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
+    """The denoiser, a plain function, that carries its path from now on: samplers then refuse another one."""
     if schedule is not None:
-        denoise.schedule = schedule  # type: ignore[attr-defined]
+        denoise.schedule = schedule  # type: ignore[attr-defined]  # mypy knows no functions with attributes
     return denoise
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+__all__ = ["divergence", "draw_probes", "hutchinson", "jacobian", "score_of"]
+
 Field = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +37,7 @@ def divergence(f: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     build = torch.is_grad_enabled()
     with _recording():
         x, y = _recorded(f, x)
-        trace = sum(_pull_back(y, x, _unit(y, i), build)[:, i] for i in range(_coordinates(x)))
+        trace = sum((_pull_back(y, x, _unit(y, i), build)[:, i] for i in range(_coordinates(x))), y.new_zeros(len(x)))
     return (y, trace) if build else (y.detach(), trace.detach())
 
 
@@ -55,7 +57,7 @@ def hutchinson(f: Field, x: Tensor, probes: int | Tensor = 1, kind: str = "radem
     build = torch.is_grad_enabled()
     with _recording():
         x, y = _recorded(f, x)
-        trace = sum((_pull_back(y, x, one, build) * one.reshape(len(x), -1)).sum(1) for one in v.to(y)) / len(v)
+        trace = sum(((_pull_back(y, x, one, build) * one.reshape(len(x), -1)).sum(1) for one in v.to(y)), y.new_zeros(len(x))) / len(v)
     return (y, trace) if build else (y.detach(), trace.detach())
 
 

@@ -6,6 +6,7 @@ target's units with exact powers of $\alpha$ and $\sigma$: where a limit is fini
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +19,17 @@ from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 from diffusion_core.targets import Target
 from diffusion_core.variance import range_variance
 
+__all__ = [
+    "denoising_loss", "discrete_times", "edm_weight", "hybrid_loss", "lognormal_times", "min_snr", "snr", "truncated_snr", "uniform", "uniform_times",
+    "v_weight", "vlb",
+]
+
 Weight = Callable[[Schedule, Tensor | float, Target], Tensor]
 Times = Callable[[Schedule, int, torch.Generator | None], Tensor]
 Loss = Callable[..., Tensor]
 
 
-def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond) -> Tensor:
+def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond: Any) -> Tensor:
     r"""$w\,c_y^2\,\|\hat y(x_t,t)-y\|^2/D$ with $x_t=\alpha x_0+\sigma\epsilon$, $y=a\,x_0+b\,\epsilon$: (B,), unreduced, the mean over the D coordinates.
 
     x0: (B, *D). t: scalar or (B,). weight: `snr`, `uniform`, `min_snr(5.)` ...; None is the plain $\|\hat y-y\|^2/D$: for the noise target, DDPM's
@@ -61,7 +67,7 @@ def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Lo
     if not isinstance(steps, int) or steps < 2 or not scale >= 0 or (levels is not None and levels < 2):
         raise ValueError(f"steps must be an integer of at least 2, scale not negative and levels at least 2 or None, got {steps=}, {scale=}, {levels=}")
 
-    def loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond) -> Tensor:
+    def loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond: Any) -> Tensor:
         i = knots(t, steps).expand(len(x0))
         x_t, y = _noised(denoiser, x0, t, generator)
         y_hat, v = denoiser.predict_with_variance(x_t, t, **cond)

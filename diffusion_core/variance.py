@@ -5,12 +5,15 @@ predicted by the network, pixel by pixel (`LearnedVariance`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_core.denoiser import Denoise, Denoiser, require_schedule
+from diffusion_core.denoiser import Denoise, Denoiser, knowing, require_schedule
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+
+__all__ = ["LearnedVariance", "analytic_variance", "posterior_variance", "range_variance", "transition_variance"]
 
 Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
 
@@ -55,17 +58,17 @@ class LearnedVariance:
     Raises ValueError for a network without that output, and on another schedule than the denoiser's.
     """
 
-    def __init__(self, denoiser: Denoiser, **cond):
+    def __init__(self, denoiser: Denoiser, **cond: Any):
         denoiser.require_variance()
-        self.denoiser, self.cond, self._kept = denoiser, cond, None
+        self.denoiser, self.cond = denoiser, cond
+        self._kept: tuple[Tensor, int, Tensor, Tensor] | None = None  # x, its version, t and the second output
 
-        def denoise(x: Tensor, t: Tensor | float, **more) -> Tensor:
+        def denoise(x: Tensor, t: Tensor | float, **more: Any) -> Tensor:
             y, v = denoiser.predict_with_variance(x, t, **{**cond, **more})
             self._kept = x, x._version if not x.is_inference() else 0, double(t), v
             return denoiser.image(x, t, y)
 
-        denoise.schedule = denoiser.schedule  # type: ignore[attr-defined]
-        self.denoise = denoise
+        self.denoise = knowing(denoise, denoiser.schedule)
 
     def __call__(self, schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         require_schedule(self.denoiser, schedule)
@@ -78,7 +81,7 @@ class LearnedVariance:
 
 
 @torch.no_grad()
-def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, generator: torch.Generator | None = None, **cond) -> Variance:
+def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, generator: torch.Generator | None = None, **cond: Any) -> Variance:
     r"""$\tau^2=\tilde\beta+c_0^2\,V_t$, $V_t=\frac1D\mathbb E\,\mathrm{tr\,Cov}[x_0\mid x_t]$: the best variance that is one number a step. Bao et al. 2022, theorem 1.
 
     $c_0$ is the coefficient of $x_0$ in the mean of $q(x_s\mid x_t,x_0)$. $V_t=\frac{\sigma^2}{\alpha^2}\big(1-\frac1D\mathbb E\|\hat\epsilon\|^2\big)$, from the mean square of the noise prediction; for

@@ -10,7 +10,7 @@ term, or the mean of `samples` draws. Sums are taken in float64, on the CPU for 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class ContinuousVLB(NamedTuple):
 @torch.no_grad()
 def vlb(
     denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, variance: Variance | None = None, levels: int | None = 256,
-    samples: int = 1, generator: torch.Generator | None = None, **cond,
+    samples: int = 1, generator: torch.Generator | None = None, **cond: Any,
 ) -> VLB:
     r"""The bound of the chain that `ancestral` runs on the grid `times`, which must end at 0.
 
@@ -100,7 +100,7 @@ def vlb(
 @torch.no_grad()
 def continuous_vlb(
     denoise: Denoise, schedule: Schedule, x0: Tensor, t_min: float, levels: int | None = 256, samples: int = 1,
-    generator: torch.Generator | None = None, **cond,
+    generator: torch.Generator | None = None, **cond: Any,
 ) -> ContinuousVLB:
     r"""The bound in the limit of infinitely many steps between t = 1 and t_min, and the decoder of `vlb` at t_min.
 
@@ -114,8 +114,7 @@ def continuous_vlb(
     t_min = float(t_min)
     if not 0 <= t_min < 1 or float(schedule(t_min)[1]) == 0:
         raise ValueError(f"t_min = {t_min} must lie in [0, 1) where sigma > 0: at sigma = 0 the signal-to-noise ratio and with it the bound are infinite. Take the time at which noise is as small as a level, such as schedule.time(12.0)")
-    snr = [float((alpha / sigma) ** 2) for alpha, sigma in (schedule(1.0), schedule(t_min))]
-    low, high = map(math.log1p, snr)
+    low, high = (math.log1p(float((alpha / sigma) ** 2)) for alpha, sigma in (schedule(1.0), schedule(t_min)))
     diffusion, decoder = (torch.zeros(len(x0), dtype=torch.float64) for _ in range(2))
     for _ in range(samples):
         snr = torch.expm1(low + (high - low) * _stratified(len(x0), generator))

@@ -15,7 +15,7 @@ be reached: with float32 not much below 1e-5. Nothing here carries a graph: for 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class ODELikelihood(NamedTuple):
 @torch.no_grad()
 def ode_log_likelihood(
     denoise: Denoise, schedule: Schedule, x0: Tensor, t_min: float, t_max: float = 1.0, trace: str = "exact", atol: float = 1e-5, rtol: float = 1e-5,
-    generator: torch.Generator | None = None, **cond,
+    generator: torch.Generator | None = None, **cond: Any,
 ) -> ODELikelihood:
     r"""The log-density that the probability flow from $\mathcal N(0,\sigma^2I)$ at t_max gives to $x_t/\alpha_t=x_0$ at t = t_min, in nats.
 
@@ -95,7 +95,7 @@ def ode_log_likelihood(
 
 @torch.no_grad()
 def ode_encode(
-    denoise: Denoise, schedule: Schedule, x0: Tensor, t_min: float, t_max: float = 1.0, atol: float = 1e-5, rtol: float = 1e-5, **cond,
+    denoise: Denoise, schedule: Schedule, x0: Tensor, t_min: float, t_max: float = 1.0, atol: float = 1e-5, rtol: float = 1e-5, **cond: Any,
 ) -> Tensor:
     r"""The code of x0: follow the flow from $\bar x=x_0$ at t_min to t_max, where $x=\alpha\bar x$, (B, *D), is nearly $\mathcal N(0,\sigma^2I)$ for data of the denoiser's law.
 
@@ -107,7 +107,7 @@ def ode_encode(
 
 @torch.no_grad()
 def ode_decode(
-    denoise: Denoise, schedule: Schedule, code: Tensor, t_min: float, t_max: float = 1.0, atol: float = 1e-5, rtol: float = 1e-5, **cond,
+    denoise: Denoise, schedule: Schedule, code: Tensor, t_min: float, t_max: float = 1.0, atol: float = 1e-5, rtol: float = 1e-5, **cond: Any,
 ) -> Tensor:
     r"""$\bar x=x/\alpha$ at t_min, (B, *D), of the flow that ends in the code x at t_max: the inverse of `ode_encode`, and a sampler from `schedule.noise(shape, t=t_max)`.
 
@@ -115,15 +115,13 @@ def ode_decode(
     """
     flow = _Flow(denoise, schedule, code, t_min, t_max, cond)
     start = double(code.detach()) / float(schedule(float(t_max))[0])
-    return flow.solve((start,), *reversed(flow.ends), atol, rtol)[0].to(code.device, code.dtype)
+    return flow.solve((start,), *flow.ends[::-1], atol, rtol)[0].to(code.device, code.dtype)
 
 
 class _Flow:
-    """The field of the flow for torchdiffeq, on the state (x / alpha,) or, where it has a trace, (x / alpha, integral). Counts its calls of the denoiser."""
+    """The field of the flow for torchdiffeq, on the state (x / alpha,) or, with the integral of the trace, (x / alpha, integral). Counts its calls of the denoiser."""
 
-    trace: Trace | None = None
-
-    def __init__(self, denoise: Denoise, schedule: Schedule, x: Tensor, t_min: float, t_max: float, cond: dict):
+    def __init__(self, denoise: Denoise, schedule: Schedule, x: Tensor, t_min: float, t_max: float, cond: dict[str, Any]):
         require_schedule(denoise, schedule)
         if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1 and len(x)):
             raise ValueError(f"the states must be a floating tensor of shape (B, *D) with at least one sample, got {f'{x.dtype} of shape {tuple(x.shape)}' if isinstance(x, Tensor) else type(x).__name__}")
@@ -135,17 +133,18 @@ class _Flow:
         if float(schedule(t_max)[0]) == 0:
             raise ValueError(f"there is no signal at t_max = {t_max} (alpha = 0), so there is no scale x / alpha to work in. Take t_max lower, such as float(schedule.time(-10.0)), and see prior_error")
         self.denoise, self.schedule, self.cond, self.times, self.like, self.evaluations = denoise, schedule, cond, (t_min, t_max), x, 0
-        self.ends = tuple(-0.5 * float(schedule.log_snr(t)) for t in self.times)
+        self.ends = -0.5 * float(schedule.log_snr(t_min)), -0.5 * float(schedule.log_snr(t_max))
+        self.trace: Trace = _no_trace
 
-    def image(self, u: float, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        r"""$\hat x_0(\alpha\bar x,t)$ at $\log\varsigma=u$, and $\mathrm{tr}\,\partial\hat x_0/\partial\bar x=\alpha\,\mathrm{tr}\,\partial\hat x_0/\partial x$, (B,), where there is a trace."""
+    def image(self, u: float, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""$\hat x_0(\alpha\bar x,t)$ at $\log\varsigma=u$, and $\mathrm{tr}\,\partial\hat x_0/\partial\bar x=\alpha\,\mathrm{tr}\,\partial\hat x_0/\partial x$, (B,), by the trace in use."""
         t = double(self.times[self.ends.index(u)]) if u in self.ends else self.schedule.time(-2 * u)
         field = lambda state: self.denoise(state, t, **self.cond)
         noised = self.to_path(x, t)
-        image, change = self.trace(field, noised) if self.trace else (jacobians.evaluated(field, noised), None)
+        image, change = self.trace(field, noised)
         self.evaluations += 1
-        image, change = double(image), None if change is None else self.schedule(float(t))[0].item() * double(change)
-        if not bool(image.isfinite().all() and (change is None or change.isfinite().all())):
+        image, change = double(image), self.schedule(float(t))[0].item() * double(change)
+        if not bool(image.isfinite().all() and change.isfinite().all()):
             raise ValueError(f"the denoiser returned numbers that are not finite, or has a derivative that is not, at t = {float(t):.4g}")
         return image, change
 
@@ -157,7 +156,7 @@ class _Flow:
         low, high = self.ends
         image, change = self.image(min(max(float(u), low), high), state[0])  # the solver's first guess of a step may look beyond the end
         velocity = state[0] - image
-        return (velocity,) if change is None else (velocity, image[0].numel() - change)
+        return (velocity, image[0].numel() - change)[: len(state)]
 
     def callback_step(self, u: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         if not u + step > u or self.evaluations > MOST_CALLS:
@@ -179,6 +178,11 @@ class _Flow:
 def _worst_sample(state: tuple[Tensor, ...]) -> Tensor:
     """The largest, over samples and parts of the state, root mean square over a sample's coordinates."""
     return torch.stack([part.reshape(len(part), -1).square().mean(1).sqrt().max() for part in state]).max()
+
+
+def _no_trace(field: jacobians.Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The image alone, for a walk that needs no density."""
+    return jacobians.evaluated(field, x), x.new_zeros(len(x))
 
 
 def _trace(kind: str, x: Tensor, generator: torch.Generator | None) -> Trace:

@@ -126,7 +126,7 @@ class UNet(nn.Module):
         for level, blocks in enumerate(self.down):
             if level > 0:
                 h = self.shrink[level - 1](h)
-            for block in blocks:
+            for block in blocks.children():
                 h = block(h, embedding)
                 skips.append(h)
 
@@ -137,7 +137,7 @@ class UNet(nn.Module):
         for level, blocks in enumerate(self.up):
             if level > 0:
                 h = self.grow[level - 1](F.interpolate(h, scale_factor=2, mode="nearest"))
-            for block in blocks:
+            for block in blocks.children():
                 h = block(torch.cat([h, skips.pop()], dim=1), embedding)
 
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch).to(x.dtype)

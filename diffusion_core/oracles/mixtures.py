@@ -1,12 +1,16 @@
 """Gaussians and mixtures of Gaussians, at every point of every Gaussian path."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion_core.oracles.base import Level, Oracle
-from diffusion_core.schedules import double
+
+Numbers = Tensor | np.ndarray | Sequence[Any] | float
 
 
 class GaussianMixture(Oracle):
@@ -17,7 +21,7 @@ class GaussianMixture(Oracle):
     Raises ValueError for shapes that do not fit, for means that are not finite and for covariances that are not positive definite.
     """
 
-    def __init__(self, means, covariances, weights=None):
+    def __init__(self, means: Numbers, covariances: Numbers, weights: Numbers | None = None):
         means = torch.as_tensor(means, dtype=torch.float64)
         if means.ndim == 0:
             raise ValueError("means must have shape (K, *D), one mean a component, got a single number; write [mean], or use Gaussian")
@@ -26,7 +30,7 @@ class GaussianMixture(Oracle):
         self.event = means.shape[1:]
         self.means = means.reshape(len(means), -1)
         self._variances, self._basis = _eigen(torch.as_tensor(covariances, dtype=torch.float64), self.means, self.event)
-        weights = torch.ones(len(means), dtype=torch.float64) if weights is None else double(weights)
+        weights = torch.ones(len(means), dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if weights.shape != (len(means),) or not bool(((weights > 0) & weights.isfinite()).all()):
             raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
         self.weights = weights / weights.sum()
@@ -106,7 +110,7 @@ class GaussianMixture(Oracle):
 class Gaussian(GaussianMixture):
     r"""$\mathcal N(\mu,\Sigma)$. mean: (*D). covariance: a number, (*D) diagonal, or (d, d) full."""
 
-    def __init__(self, mean, covariance):
+    def __init__(self, mean: Numbers, covariance: Numbers):
         mean, covariance = torch.as_tensor(mean, dtype=torch.float64), torch.as_tensor(covariance, dtype=torch.float64)
         super().__init__(mean[None], covariance if covariance.ndim == 0 else covariance[None])
 

@@ -122,6 +122,6 @@ def score_field(
     field = evaluate(score, grid, shape=grid.shape, name="score")
     norm = np.linalg.norm(field, axis=1, keepdims=True)
     arrow = field / (norm + np.median(norm) + np.finfo(float).tiny) * (axis[1] - axis[0]) * 1.5
-    head = {"width": 0.006, "headwidth": 3.4, "headlength": 3.8, "headaxislength": 3.4}
+    head: dict[str, Any] = {"width": 0.006, "headwidth": 3.4, "headlength": 3.8, "headaxislength": 3.4}
     ax.quiver(*grid.T, *arrow.T, color=color, angles="xy", scale_units="xy", scale=1, pivot="mid", **head)
     return ax

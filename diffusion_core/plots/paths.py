@@ -64,5 +64,5 @@ def points_2d(x: Any, *, color: str = MODEL, size: float = 5.0, ax: Axes | None 
     if ax is None:
         ax = plt.subplots(figsize=SQUARE)[1]
         ax.set_aspect("equal")
-    ax.scatter(*points.T, s=size, color=color, alpha=float(np.clip(400 / len(points), 0.15, 0.8)), linewidths=0, zorder=2)
+    ax.scatter(points[:, 0], points[:, 1], s=size, color=color, alpha=float(np.clip(400 / len(points), 0.15, 0.8)), linewidths=0, zorder=2)
     return ax

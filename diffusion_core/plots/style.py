@@ -77,7 +77,7 @@ def use_style() -> None:
     for colormap in (SEQUENTIAL, DIVERGING):
         if colormap.name not in mpl.colormaps:
             mpl.colormaps.register(colormap)
-    mpl.rcParams.update(STYLE)
+    plt.style.use(STYLE)
     if "inline" in plt.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 

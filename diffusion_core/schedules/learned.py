@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.schedules.base import Schedule
+from diffusion_core.schedules.base import Schedule, Time
 
 
 class Learned(nn.Module, Schedule):
@@ -25,7 +25,7 @@ class Learned(nn.Module, Schedule):
         if not bool((lam.isfinite().all()) & (lam.diff() < 0).all()):
             raise ValueError("the net of a learned schedule must give finite log-SNRs that decrease from t = 0 to t = 1; see MonotoneLogSNR")
 
-    def __call__(self, t):
+    def __call__(self, t: Time) -> tuple[Tensor, Tensor]:
         return Schedule.__call__(self, t)
 
     def _log_snr(self, t: Tensor) -> Tensor:
