@@ -1,4 +1,4 @@
-"""A line that shows how a long loop gets on, to whoever watches, and leaves nothing behind."""
+"""A line that shows how a long loop or a download gets on, to whoever watches, and leaves nothing behind."""
 
 import os
 import shutil
@@ -6,8 +6,6 @@ import sys
 import time
 from types import TracebackType
 from typing import Self
-
-__all__ = ["Progress", "watched"]
 
 
 def watched() -> str | None:
@@ -30,23 +28,65 @@ def watched() -> str | None:
     return "terminal" if sys.stderr is not None and sys.stderr.isatty() else None
 
 
+class Line:
+    """The place where progress is shown, redrawn at most five times a second and emptied at the end.
+
+    In a terminal it is a line of stderr; in a live notebook a line in the cell's output; for nobody (`watched` is None, or show=False)
+    nothing at all. show=True draws on stderr when nobody is seen to watch.
+    """
+
+    def __init__(self, show: bool | None = None):
+        self.place = None if show is False else watched() or ("terminal" if show else None)
+
+    def __enter__(self) -> Self:
+        self.start = self.drawn = time.perf_counter()
+        if self.place == "notebook":
+            from IPython.display import display
+
+            self._output = display({"text/plain": ""}, raw=True, display_id=True)
+        return self
+
+    def due(self) -> float | None:
+        """Seconds since the start when it is time to draw again, otherwise None."""
+        now = time.perf_counter()
+        if self.place is None or now - self.drawn <= 0.2:
+            return None
+        self.drawn = now
+        return now - self.start
+
+    @property
+    def width(self) -> int:
+        """How many characters fit."""
+        return shutil.get_terminal_size().columns if self.place == "terminal" else 90
+
+    def show(self, text: str) -> None:
+        """Draw this text in place of what stands there."""
+        if self.place == "terminal":
+            erase_line = "\r\x1b[K"
+            sys.stderr.write(erase_line + text)
+            sys.stderr.flush()
+        elif self.place == "notebook":
+            self._output.update({"text/plain": text}, raw=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.show("")
+
+
 class Progress:
-    """Steps done, rate, loss and time left, redrawn at most five times a second.
+    """Steps done, rate, loss and time left, on a `Line`.
 
         with Progress(steps) as progress:
             for step in range(steps):
                 ...
                 progress.advance(loss)
 
-    In a terminal it is a line of stderr that disappears at the end; in a live notebook a line in the cell's output that is emptied at
-    the end; for nobody (`watched` is None, or show=False) nothing at all. show=True draws on stderr when nobody is seen to watch.
     Raises ImportError, naming the extra to install, when tqdm is missing and somebody watches.
     """
 
     def __init__(self, steps: int, show: bool | None = None):
         self.steps, self.done, self.loss = steps, 0, float("nan")
-        self.place = None if show is False else watched() or ("terminal" if show else None)
-        if self.place is not None:
+        self.line = Line(show)
+        if self.line.place is not None:
             try:
                 from tqdm import tqdm
             except ImportError as error:
@@ -54,31 +94,55 @@ class Progress:
             self._format = tqdm.format_meter
 
     def __enter__(self) -> Self:
-        self.start = self.drawn = time.perf_counter()
-        if self.place == "notebook":
-            from IPython.display import display
-
-            self._line = display({"text/plain": ""}, raw=True, display_id=True)
+        self.line.__enter__()
         return self
 
     def advance(self, loss: float) -> None:
         """One step is done; the loss shown is a mean over about the last fifty."""
         self.done += 1
-        self.loss = loss if self.done == 1 else self.loss + max(1 / self.done, 0.02) * (loss - self.loss)
-        now = time.perf_counter()
-        if self.place is not None and now - self.drawn > 0.2:
-            self.drawn = now
-            width = shutil.get_terminal_size().columns if self.place == "terminal" else 90
-            self._show(self._format(self.done, self.steps, now - self.start, ncols=width, postfix=f"loss {self.loss:.4g}"))
+        self.loss = loss if self.done == 1 else self.loss + max(1 / (self.done - self.before), 0.02) * (loss - self.loss)
+        elapsed = self.line.due()
+        if elapsed is not None:
+            self.line.show(self._format(self.done, self.steps, elapsed, ncols=self.line.width, postfix=f"loss {self.loss:.4g}"))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.place is not None:
-            self._show("")
+        self.line.__exit__(kind, error, trace)
 
-    def _show(self, text: str) -> None:
-        if self.place == "terminal":
-            erase_line = "\r\x1b[K"
-            sys.stderr.write(erase_line + text)
-            sys.stderr.flush()
-        else:
-            self._line.update({"text/plain": text}, raw=True)
+
+class Transfer:
+    """Bytes of a file, rate and time left, on a `Line`; needs no other package.
+
+        with Transfer("cifar-10-binary.tar.gz", 170052171) as progress:
+            progress.at(offset)
+
+    The rate counts what came since the first call, so that a download that goes on from its middle shows the rate of today.
+    """
+
+    def __init__(self, name: str, size: int, show: bool | None = None):
+        self.name, self.size, self.line = name, size, Line(show)
+        self.first: int | None = None
+
+    def __enter__(self) -> Self:
+        self.line.__enter__()
+        return self
+
+    def at(self, offset: int) -> None:
+        """So many bytes of the file are there. Less than before means that the file starts over, and the rate with it."""
+        if self.first is None or offset < self.first:
+            self.first, self.line.start = offset, time.perf_counter()
+        elapsed = self.line.due()
+        if elapsed is not None:
+            rate = (offset - self.first) / elapsed if elapsed > 0 else 0.0
+            left = _clock((self.size - offset) / rate) if rate > 0 else "?"
+            text = f"{self.name}: {offset / self.size:.0%} of {self.size / 1e6:.1f} MB, {rate / 1e6:.2f} MB/s, {left} left"
+            self.line.show(text[: self.line.width - 1])
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.line.__exit__(kind, error, trace)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as in 1:02:03 or 02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
