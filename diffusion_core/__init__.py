@@ -24,7 +24,7 @@ from diffusion_core.likelihood import (
     vlb,
 )
 from diffusion_core.losses import denoising_loss, discrete_times, hybrid_loss, lognormal_times, uniform_times
-from diffusion_core.models import MLP, VAE, UNet
+from diffusion_core.models import MLP, VAE, DiT, UNet
 from diffusion_core.oracles import Empirical, Gaussian, GaussianMixture, ring, two_peaks
 from diffusion_core.pretrained import pretrained
 from diffusion_core.samplers import (
@@ -81,7 +81,7 @@ from diffusion_core.training import fit
 from diffusion_core.variance import LearnedVariance, analytic_variance, posterior_variance, transition_variance
 
 __all__ = [
-    "CosineVP", "DDPM", "Denoiser", "EDM", "Empirical", "Gaussian", "GaussianMixture", "GeometricVE", "Learned", "LearnedVariance", "LinearVP",
+    "CosineVP", "DDPM", "Denoiser", "DiT", "EDM", "Empirical", "Gaussian", "GaussianMixture", "GeometricVE", "Learned", "LearnedVariance", "LinearVP",
     "LossSecondMoment", "MLP", "MonotoneLogSNR", "ODELikelihood", "Schedule", "Shifted", "SigmoidVP", "Straight", "SubVP", "UNet", "VAE", "ZeroTerminalSNR",
     "analytic_variance", "ancestral", "annealed_langevin", "annealed_step", "annealed_variance", "asinh_grid", "bits_per_dim", "by_device", "check",
     "check_below", "churned_heun", "clipped", "continuous_vlb", "cosine_betas", "ddim", "ddim_inversion", "denoising_loss", "denoising_score_matching",

@@ -184,6 +184,13 @@ def test_fourier_features_are_waves_whose_periods_halve():
     assert torch.allclose(fourier_features(c, 6), want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fourier_features_of_half_precision_lose_digits_of_the_value_and_not_of_the_angle(dtype):
+    c = torch.tensor([-20.0, -1.5, 0.0, 7.25])
+    got = fourier_features(c.to(dtype), 32)
+    assert got.dtype == dtype and torch.allclose(got.float(), fourier_features(c, 32), rtol=0, atol=torch.finfo(dtype).eps)
+
+
 def test_fourier_features_tell_all_log_snrs_of_a_denoiser_apart():
     features = fourier_features(torch.linspace(-20, 20, 81, dtype=torch.float64), 8)
     distance = torch.cdist(features, features) + 10 * torch.eye(81, dtype=torch.float64)

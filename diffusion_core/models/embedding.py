@@ -11,12 +11,13 @@ def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
     A network sees small differences of `c` in the fast waves and large ones in the slow waves; the slowest does not repeat within
     `period`, so the features tell apart every two values of a range that long.
 
-    c: (B,). n: an even number of features. Returns (B, n).
+    c: (B,). n: an even number of features. Returns (B, n), computed in float32 at least, in the dtype of c.
     Source: Tancik et al. 2020 (Fourier features); VDM, Kingma et al. 2021, feeds them the log-SNR.
     """
-    omega = 2 * torch.pi / period * 2.0 ** torch.arange(n // 2, device=c.device, dtype=c.dtype)
+    dtype = torch.promote_types(c.dtype, torch.float32)  # half precision has no digits left for an angle of a thousand turns
+    omega = 2 * torch.pi / period * 2.0 ** torch.arange(n // 2, device=c.device, dtype=dtype)
     angle = c[:, None] * omega
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
+    return torch.cat([angle.cos(), angle.sin()], dim=1).to(c.dtype)
 
 
 class LabelEmbedding(nn.Module):
