@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+__all__ = ["Line", "Progress", "Transfer", "watched"]
+
 
 def watched() -> str | None:
     """Who watches this process: "terminal", "notebook" (a live one) or None.
@@ -80,11 +82,11 @@ class Progress:
                 ...
                 progress.advance(loss)
 
-    Raises ImportError, naming the extra to install, when tqdm is missing and somebody watches.
+    done: steps that an earlier process has made; the rate counts those of this one. Raises ImportError, naming the extra to install, when tqdm is missing and somebody watches.
     """
 
-    def __init__(self, steps: int, show: bool | None = None):
-        self.steps, self.done, self.loss = steps, 0, float("nan")
+    def __init__(self, steps: int, show: bool | None = None, done: int = 0):
+        self.steps, self.done, self.before, self.loss = steps, done, done, float("nan")
         self.line = Line(show)
         if self.line.place is not None:
             try:
@@ -100,10 +102,12 @@ class Progress:
     def advance(self, loss: float) -> None:
         """One step is done; the loss shown is a mean over about the last fifty."""
         self.done += 1
-        self.loss = loss if self.done == 1 else self.loss + max(1 / (self.done - self.before), 0.02) * (loss - self.loss)
+        seen = self.done - self.before
+        self.loss = loss if seen == 1 else self.loss + max(1 / seen, 0.02) * (loss - self.loss)
         elapsed = self.line.due()
         if elapsed is not None:
-            self.line.show(self._format(self.done, self.steps, elapsed, ncols=self.line.width, postfix=f"loss {self.loss:.4g}"))
+            text = self._format(self.done, self.steps, elapsed, ncols=self.line.width, initial=self.before, postfix=f"loss {self.loss:.4g}")
+            self.line.show(text)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.line.__exit__(kind, error, trace)
