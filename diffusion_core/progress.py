@@ -34,11 +34,12 @@ class Line:
     """The place where progress is shown, redrawn at most five times a second and emptied at the end.
 
     In a terminal it is a line of stderr; in a live notebook a line in the cell's output; for nobody (`watched` is None, or show=False)
-    nothing at all. show=True draws on stderr when nobody is seen to watch.
+    nothing at all. show=True writes on stderr when nobody is seen to watch, such as into the log of a job: one line every half minute, which stays.
     """
 
     def __init__(self, show: bool | None = None):
-        self.place = None if show is False else watched() or ("terminal" if show else None)
+        self.place = None if show is False else watched() or ("log" if show else None)
+        self.pause = 30.0 if self.place == "log" else 0.2
 
     def __enter__(self) -> Self:
         self.start = self.drawn = time.perf_counter()
@@ -51,7 +52,7 @@ class Line:
     def due(self) -> float | None:
         """Seconds since the start when it is time to draw again, otherwise None."""
         now = time.perf_counter()
-        if self.place is None or now - self.drawn <= 0.2:
+        if self.place is None or now - self.drawn <= self.pause:
             return None
         self.drawn = now
         return now - self.start
@@ -69,6 +70,9 @@ class Line:
             sys.stderr.flush()
         elif self.place == "notebook":
             self._output.update({"text/plain": text}, raw=True)
+        elif self.place == "log" and text:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.show("")
