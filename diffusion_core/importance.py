@@ -54,6 +54,17 @@ class LossSecondMoment:
             self._squares[i, self._seen[i] % self.history] = square
             self._seen[i] += 1
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What has been learned: the squares (N, history) of the last losses and how many each time has seen (N,)."""
+        return {"squares": self._squares.clone(), "seen": torch.tensor(self._seen)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state_dict`. Raises ValueError for one of other settings."""
+        if set(state) != {"squares", "seen"} or state["squares"].shape != self._squares.shape or state["seen"].shape != (self.steps,):
+            shapes = {name: tuple(value.shape) for name, value in state.items()}
+            raise ValueError(f"expected the state of LossSecondMoment({self.steps}, history={self.history}), got {shapes}; build it with the settings that it was saved with")
+        self._squares, self._seen = double(state["squares"]).clone(), state["seen"].tolist()
+
     def _index(self, t: Tensor) -> Tensor:
         """i - 1 of the times i / N."""
         return knots(t, self.steps).long().cpu() - 1

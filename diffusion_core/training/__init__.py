@@ -1,5 +1,8 @@
 """Training: one loop for a spiral on a laptop and for images on several GPUs. Derived in chapter 06."""
 
-from diffusion_core.training.loop import AdaptiveTimes, Data, Diverged, drop_labels, ema_decay, ema_update, fit, learning_rate
+from diffusion_core.training.batches import AdaptiveTimes, Data, drop_labels
+from diffusion_core.training.checkpoint import load
+from diffusion_core.training.loop import Diverged, fit
+from diffusion_core.training.pace import ema_decay, ema_update, learning_rate
 
-__all__ = ["AdaptiveTimes", "Data", "Diverged", "drop_labels", "ema_decay", "ema_update", "fit", "learning_rate"]
+__all__ = ["AdaptiveTimes", "Data", "Diverged", "drop_labels", "ema_decay", "ema_update", "fit", "learning_rate", "load"]

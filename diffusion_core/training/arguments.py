@@ -1,0 +1,56 @@
+"""The door of `fit`: what cannot be meant is refused here, before anything is computed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_core.denoiser import Denoiser
+from diffusion_core.training.batches import AdaptiveTimes, Data
+
+
+def check_settings(steps: int, lr: float, ema: float, clip: float, precision: str, warmup: int | None) -> None:
+    if steps < 1 or not lr > 0 or not clip > 0 or (warmup is not None and warmup < 0):
+        raise ValueError(f"fit: steps, lr and clip must be positive and warmup not negative, got {steps=}, {lr=}, {clip=}, {warmup=}")
+    if not 0 <= ema < 1:
+        raise ValueError(f"fit: ema={ema} is the decay of the average and must lie in [0, 1); 0 keeps the last weights")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"fit: precision={precision!r}; expected 'auto', 'fp32' or 'bf16'")
+
+
+def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_size: int, processes: int) -> tuple[Tensor, dict[str, Tensor]]:
+    x0, cond = data if isinstance(data, tuple) else (data, {})
+    if not any(parameter.requires_grad for parameter in denoiser.parameters()):
+        raise ValueError("fit: no weight asks for a gradient; denoiser.requires_grad_(True) unfreezes what an earlier fit returned")
+    dtype = next(denoiser.parameters()).dtype
+    if x0.dtype != dtype:
+        raise ValueError(f"fit: the data are {x0.dtype} and the network is {dtype}; convert one of them (images: floats in [-1, 1])")
+    if x0.ndim < 1 or len(x0) == 0:
+        raise ValueError(f"fit: expected data of shape (N, *D) with at least one sample, got {tuple(x0.shape)}")
+    if not x0.isfinite().all():
+        raise ValueError(f"fit: {int((~x0.isfinite()).flatten(1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
+    if batch_size < 1 or batch_size % processes:
+        raise ValueError(f"fit: batch_size={batch_size} must be a positive multiple of the {processes} processes")
+    for name, value in cond.items():
+        if len(value) != len(x0):
+            raise ValueError(f"fit: {len(value)} values of {name!r} for {len(x0)} samples; give one for each")
+    classes = getattr(denoiser.net, "num_classes", None)
+    if "label" in cond and classes is not None and not ((cond["label"] >= 0) & (cond["label"] < classes)).all():
+        raise ValueError(f"fit: labels must lie in 0..{classes - 1}, got {int(cond['label'].min())}..{int(cond['label'].max())}")
+    if not 0 <= label_dropout < 1 or (label_dropout > 0 and ("label" not in cond or classes is None)):
+        raise ValueError(f"fit: label_dropout={label_dropout} must lie in [0, 1) and needs labels in the data and a network with num_classes")
+    return x0, cond
+
+
+def check_checkpointing(denoiser: Denoiser, times: Any, checkpoint: Any, every: int | None) -> None:
+    if checkpoint is None:
+        if every is not None:
+            raise ValueError(f"fit: checkpoint_every={every} without a checkpoint; name the folder with checkpoint='runs/first'")
+        return
+    if every is not None and every < 1:
+        raise ValueError(f"fit: checkpoint_every={every} is a number of steps and must be positive")
+    if isinstance(times, AdaptiveTimes) and not (hasattr(times, "state_dict") and hasattr(times, "load_state_dict")):
+        raise ValueError(f"fit: {type(times).__name__} adapts and cannot be resumed; give it state_dict() -> {{name: tensor}} and load_state_dict(state)")
+    strange = [name for name, value in denoiser.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise ValueError(f"fit: the network keeps something other than tensors ({', '.join(strange)}), which a checkpoint cannot hold; make them buffers")
