@@ -40,5 +40,5 @@ test: lint ## prove everything: names and types, the build without a warning, th
 execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
 	$(BIN)/python scripts/execute_book.py $(NB)
 
-bench: $(READY) ## measure training, sampling and learning speed against diffusers, on this machine
-	@for script in training_step sampler_overhead score_error_2d; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+bench: $(READY) ## measure training, sampling, learning and import against diffusers, on this machine
+	@for script in training_step sampler_overhead score_error_2d import_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
