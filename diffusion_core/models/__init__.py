@@ -3,6 +3,7 @@
 from .autoencoder import VAE
 from .dit import DiT
 from .mlp import MLP
+from .stages import Stage, stages
 from .unet import UNet
 
-__all__ = ["MLP", "VAE", "DiT", "UNet"]
+__all__ = ["MLP", "VAE", "DiT", "Stage", "UNet", "stages"]

@@ -131,14 +131,11 @@ class DiT(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, (1 + learned_variance) * channels * patch**2)
 
-        for layer in self.modules():
+        for name, layer in self.named_modules():
             if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
+                start = nn.init.zeros_ if name.endswith(("modulation", "head")) else nn.init.xavier_uniform_
+                start(layer.weight)
                 nn.init.zeros_(layer.bias)
-        for block in self.blocks:
-            nn.init.zeros_(block.modulation.weight)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.head.weight)
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
         self._check(x, label)

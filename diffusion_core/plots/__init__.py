@@ -8,6 +8,7 @@ Needs the extra `plot` (matplotlib and pillow).
 from .fields import density_1d, density_2d, density_over_time, histogram, score_field
 from .images import image_grid, tile
 from .motion import Animation, Element, animate, frame
+from .networks import costs, network
 from .paths import points_2d, trajectories_1d, trajectories_2d
 from .strip import scrub
 from .style import DATA, DIVERGING, EXACT, INK, MARKERS, MODEL, NOISE, PAPER, SEQUENTIAL, TRAVELLERS, WRONG, use_style
@@ -27,12 +28,14 @@ __all__ = [
     "TRAVELLERS",
     "WRONG",
     "animate",
+    "costs",
     "density_1d",
     "density_2d",
     "density_over_time",
     "frame",
     "histogram",
     "image_grid",
+    "network",
     "points_2d",
     "score_field",
     "scrub",
