@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 
 class Stage(NamedTuple):
@@ -51,6 +50,8 @@ def stages(net: nn.Module, *inputs: Any, **named: Any) -> list[Stage]:
     """
     if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].ndim < 1 or len(inputs[0]) == 0:
         raise ValueError("stages: the first input must be a tensor with at least one sample, such as x of net(x, c)")
+    from torch.utils.flop_counter import FlopCounterMode  # here, since an import of the package does without it
+
     batch, found = len(inputs[0]), []
     origins, counter = _Origins(), FlopCounterMode(display=False)
     for name, value in inspect.signature(net.forward).bind(*inputs, **named).arguments.items():
