@@ -89,8 +89,8 @@ def test_emoji_are_the_ones_they_are_said_to_be():
 
 
 def test_unknown_names_and_splits_are_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown image set 'mnist'.*'digits', 'fashion', 'emoji'"):
-        images("mnist")
+    with pytest.raises(ValueError, match=r"unknown image set 'letters'.*'digits', 'fashion', 'emoji'"):
+        images("letters")
     with pytest.raises(ValueError, match="diffusion_core.shapes"):
         images("shapes")
     with pytest.raises(ValueError, match=r"unknown split 'valid' of digits.*'train', 'test'"):
@@ -113,13 +113,13 @@ def test_a_damaged_file_is_named_and_never_read(monkeypatch, tmp_path, damage):
     else:
         del raw[0 if damage == "empty" else 1000 :]
     (tmp_path / "digits.npz").write_bytes(raw)
-    monkeypatch.setattr(data, "DATASETS", tmp_path)
+    monkeypatch.setattr(data.embedded, "DATASETS", tmp_path)
     with pytest.raises(ValueError, match=r"digits\.npz is damaged: .* bytes.*scripts/build_datasets\.py digits"):
         images("digits")
 
 
 def test_a_missing_file_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "DATASETS", tmp_path)
+    monkeypatch.setattr(data.embedded, "DATASETS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"emoji\.npz is missing; .*scripts/build_datasets\.py emoji"):
         images("emoji")
 
