@@ -93,7 +93,7 @@ def _code(code: CodeType) -> str:
 
 def _digest(value: Tensor) -> str:
     value = value.detach().cpu().contiguous()
-    content = hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy()).hexdigest() if value.numel() else ""
+    content = hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy().data).hexdigest() if value.numel() else ""
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {content[:16]}"
 
 
