@@ -12,11 +12,13 @@ before = set(sys.modules)
 print("\\n".join(sorted(set(sys.modules) - before)))
 """
 EVERY_MODULE = """
-import importlib, pkgutil
+import importlib, pathlib
 import diffusion_core
-for module in pkgutil.walk_packages(diffusion_core.__path__, "diffusion_core."):
-    if not module.name.startswith("diffusion_core.plots") and not module.name.endswith(".__main__"):
-        importlib.import_module(module.name)
+folder = pathlib.Path(diffusion_core.__file__).parent
+for file in sorted(folder.rglob("*.py")):
+    name = ".".join(file.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+    if not name.startswith("diffusion_core.plots") and not name.endswith(".__main__"):
+        importlib.import_module(name)
 """
 
 
