@@ -48,6 +48,7 @@ from diffusion_core.samplers import (
     log_snr_grid,
     mala,
     predictor_corrector,
+    spread,
     uniform,
     unipc,
 )
@@ -77,7 +78,7 @@ from diffusion_core.score_matching import (
     sliced_score_matching,
     sliced_score_matching_vr,
 )
-from diffusion_core.training import fit
+from diffusion_core.training import fit, load_run
 from diffusion_core.variance import LearnedVariance, analytic_variance, posterior_variance, transition_variance
 
 __all__ = [
@@ -87,8 +88,8 @@ __all__ = [
     "check_below", "churned_heun", "clipped", "continuous_vlb", "cosine_betas", "ddim", "ddim_inversion", "denoising_loss", "denoising_score_matching",
     "device", "discrete_times", "discretized_log_prob", "divergence", "dpmpp_2m", "draw_probes", "euler_maruyama", "explicit_score_matching",
     "exponential_multistep", "fit", "forward_euler_maruyama", "gaussian_kl", "heun", "hutchinson", "hybrid_loss", "images", "implicit_score_matching",
-    "jacobian", "karras_grid", "ladder_ratio", "langevin", "last", "linear_betas", "log_snr_grid", "lognormal_times", "losses", "mala", "mean_and_stderr",
+    "jacobian", "karras_grid", "ladder_ratio", "langevin", "last", "linear_betas", "load_run", "log_snr_grid", "lognormal_times", "losses", "mala", "mean_and_stderr",
     "ode_decode", "ode_encode", "ode_log_likelihood", "per_sample", "posterior_variance", "predictor_corrector", "pretrained", "ring", "samplers",
-    "scaled_linear_betas", "schedules", "score_at", "score_of", "sliced_score_matching", "sliced_score_matching_vr", "targets", "toy",
+    "scaled_linear_betas", "schedules", "score_at", "score_of", "sliced_score_matching", "sliced_score_matching_vr", "spread", "targets", "toy",
     "transition_variance", "transport", "travellers", "two_peaks", "uniform", "uniform_times", "unipc", "vlb",
 ]

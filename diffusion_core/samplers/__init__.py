@@ -15,11 +15,12 @@ from diffusion_core.samplers.annealing import annealed_langevin, annealed_step, 
 from diffusion_core.samplers.grids import asinh_grid, karras_grid, log_snr_grid, uniform
 from diffusion_core.samplers.langevin import langevin, mala
 from diffusion_core.samplers.solvers import dpmpp_2m, exponential_multistep, heun, unipc
+from diffusion_core.samplers.spread import spread
 from diffusion_core.samplers.stochastic import churned_heun, euler_maruyama, forward_euler_maruyama, predictor_corrector
 from diffusion_core.samplers.walks import ancestral, ddim, ddim_inversion, last
 
 __all__ = [
     "ancestral", "annealed_langevin", "annealed_step", "annealed_variance", "asinh_grid", "churned_heun", "ddim", "ddim_inversion", "dpmpp_2m", "euler_maruyama",
     "exponential_multistep", "forward_euler_maruyama", "heun", "karras_grid", "ladder_ratio", "langevin", "last", "log_snr_grid", "mala", "predictor_corrector",
-    "uniform", "unipc",
+    "spread", "uniform", "unipc",
 ]
