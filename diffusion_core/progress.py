@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Line", "Progress", "Transfer", "watched"]
+__all__ = ["Progress", "watched"]
 
 
 def watched() -> str | None:

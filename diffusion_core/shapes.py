@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_core.extras import needing
+
 __all__ = ["Scene", "Thing", "draw", "scene", "shapes"]
 
 COLORS = {
@@ -36,7 +38,12 @@ SIDE, SUPERSAMPLING, MARGIN = 32, 8, 1.0
 
 
 class Thing(NamedTuple):
-    """One shape: its words, and its center in pixels from the top left corner."""
+    """One shape: its words, and its center in pixels from the top left corner.
+
+    >>> from diffusion_core.shapes import Thing
+    >>> Thing("small", "green", "heart", x=16.0, y=9.5).words
+    'a small green heart'
+    """
 
     size: str
     color: str
@@ -50,7 +57,13 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """One thing, or two of which the first is `relation` the second."""
+    """One thing, or two of which the first is `relation` the second.
+
+    >>> from diffusion_core.shapes import Scene, Thing
+    >>> star, circle = Thing("large", "red", "star", 16.0, 8.0), Thing("small", "blue", "circle", 15.0, 25.0)
+    >>> Scene((star, circle), "above").caption
+    'a large red star above a small blue circle'
+    """
 
     things: tuple[Thing, ...]
     relation: str | None
@@ -67,6 +80,11 @@ def shapes(n: int, split: str = "train", seed: int = 0) -> tuple[Tensor, list[st
     Splits: "train" and "test" hold the 40 ordinary pairs of color and shape, in different scenes; "novel" only the eight `NOVEL_PAIRS`.
     Scene i depends on (seed, split, i) alone. Drawing takes pillow (the extra `plot`) and about 0.4 ms an image. Raises ValueError for an
     unknown split.
+
+    >>> from diffusion_core.shapes import shapes
+    >>> x, captions = shapes(3)
+    >>> x.shape, captions[1]
+    (torch.Size([3, 3, 32, 32]), 'a small green square')
     """
     drawn = [scene(i, split, seed) for i in range(n)]
     pixels = np.stack([draw(s) for s in drawn]) if drawn else np.empty((0, SIDE, SIDE, 3), np.uint8)
@@ -74,7 +92,12 @@ def shapes(n: int, split: str = "train", seed: int = 0) -> tuple[Tensor, list[st
 
 
 def scene(index: int, split: str = "train", seed: int = 0) -> Scene:
-    """Scene number `index` of a split: half of them hold one thing, half two; all words are drawn uniformly. See `shapes`."""
+    """Scene number `index` of a split: half of them hold one thing, half two; all words are drawn uniformly. See `shapes`.
+
+    >>> from diffusion_core.shapes import scene
+    >>> scene(0).caption
+    'a small red square left of a large green cross'
+    """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r} of the scenes: there are {', '.join(map(repr, SPLITS))}")
     rng = random.Random(f"{seed} {split} {index}")
@@ -114,8 +137,15 @@ def _between(rng: random.Random, low: float, high: float) -> float:
 
 
 def draw(plan: Scene) -> np.ndarray:
-    """A scene as bytes (32, 32, 3): drawn eight times as large, then averaged over blocks of 8 x 8, so that edges are smooth."""
-    from PIL import Image, ImageDraw
+    """A scene as bytes (32, 32, 3): drawn eight times as large, then averaged over blocks of 8 x 8, so that edges are smooth.
+
+    >>> from diffusion_core.shapes import Scene, Thing, draw
+    >>> pixels = draw(Scene((Thing("large", "red", "square", 16.0, 16.0),), None))
+    >>> pixels[16, 16].tolist(), pixels[0, 0].tolist()
+    ([226, 45, 45], [255, 255, 255])
+    """
+    with needing("drawing a scene", extra="plot"):
+        from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (SIDE * SUPERSAMPLING,) * 2, "white")
     pen = ImageDraw.Draw(canvas)

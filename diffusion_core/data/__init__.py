@@ -10,9 +10,10 @@
 them in a cache folder; `formats` reads them. The captioned scenes live in `diffusion_core.shapes`.
 """
 
-from diffusion_core.data.embedded import DATASETS, SHA256
+from diffusion_core.data.embedded import DATASETS as DATASETS
+from diffusion_core.data.embedded import SHA256 as SHA256
 from diffusion_core.data.online import cache_folder
-from diffusion_core.data.sets import CLASS_NAMES, SPLITS, emoji_metadata, images
+from diffusion_core.data.sets import CLASS_NAMES, emoji_metadata, images
 from diffusion_core.data.toys import toy, travellers
 
-__all__ = ["CLASS_NAMES", "DATASETS", "SHA256", "SPLITS", "cache_folder", "emoji_metadata", "images", "toy", "travellers"]
+__all__ = ["CLASS_NAMES", "cache_folder", "emoji_metadata", "images", "toy", "travellers"]

@@ -21,7 +21,7 @@ from diffusion_core.data.lock import exclusive
 from diffusion_core.progress import Transfer
 
 PATIENCE = 20.0  # seconds without an answer, or with fewer than SLOWEST bytes a second, after which a mirror is given up
-SLOWEST = 1000
+SLOWEST = 10_000
 TRIES = 20  # connections to one mirror; each must get further than the one before
 PAUSE = 1.0  # seconds before a connection that was cut is made again
 BLOCK = 1 << 18

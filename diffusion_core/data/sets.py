@@ -53,6 +53,12 @@ def images(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
     (torch.Size([2000, 1, 28, 28]), (-1.0, 1.0))
     >>> sorted(labels[:10].tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+    The classes of a set that is fetched are known without a network:
+
+    >>> from diffusion_core.data import CLASS_NAMES
+    >>> CLASS_NAMES["cifar10"][8]
+    'ship'
     """
     if name not in CLASS_NAMES:
         hint = "; captioned scenes come from diffusion_core.shapes" if name == "shapes" else ""
