@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffusion_core import jacobians
 from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.extras import needing
 from diffusion_core.likelihood.gaussians import per_sample_sum
 from diffusion_core.likelihood.units import bits_per_dim
 from diffusion_core.schedules import Schedule, double
@@ -166,10 +167,8 @@ class _Flow:
         """The state at u = end."""
         if not (atol > 0 and rtol >= 0):
             raise ValueError(f"need atol > 0 and rtol >= 0, got {atol} and {rtol}")
-        try:
+        with needing("the adaptive solver", extra="evaluate"):
             from torchdiffeq import odeint
-        except ImportError as error:
-            raise ImportError('the adaptive solver needs torchdiffeq: pip install "diffusion-core[evaluate]"') from error
         u = torch.tensor([start, end], dtype=torch.float64, device=state[0].device)
         options = {"norm": _worst_sample, "step_t": u[1:]}  # step_t: the last step ends there, not beyond it
         return tuple(part[-1] for part in odeint(self, state, u, atol=atol, rtol=rtol, method="dopri5", options=options))

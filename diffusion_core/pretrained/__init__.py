@@ -8,6 +8,7 @@ from torch import nn
 
 from diffusion_core import carried, targets
 from diffusion_core.denoiser import Denoiser
+from diffusion_core.extras import needing
 from diffusion_core.models import UNet
 from diffusion_core.models.classifier import Classifier
 from diffusion_core.schedules import DDPM, linear_betas
@@ -43,11 +44,12 @@ def pretrained(name: str) -> nn.Module:
     "digits": a class-conditional `Denoiser` of the digits, called `denoiser(x, t, label=...)` or without a label (`digits_denoiser`).
     "digits_classifier", "fashion_classifier": `models.classifier.Classifier`, accuracy 0.9905 and 0.8955 on the 2,000 test images of its set.
 
-    Raises ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one. Needs the package safetensors.
+    Raises ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one, ImportError without safetensors (the extra `train`).
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: the package carries {', '.join(map(repr, NETWORKS))}")
-    from safetensors.torch import load
+    with needing("pretrained", extra="train"):
+        from safetensors.torch import load
 
     build, sha256, trained_by = NETWORKS[name]
     cure = f"install diffusion_core again, or train it anew: python {trained_by}"

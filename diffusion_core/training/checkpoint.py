@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoiser
+from diffusion_core.extras import needing
 from diffusion_core.training.identity import differences, model_record
 from diffusion_core.training.state import put
 
@@ -82,7 +83,8 @@ def write(file: Path, record: dict[str, Any], tensors: dict[str, Tensor]) -> Non
 
 def parse(file: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(record, tensors) of a checkpoint's bytes. Raises ValueError, which names the file, for a damaged or foreign one and for another format."""
-    from safetensors.torch import load as load_tensors
+    with needing("a checkpoint", extra="train"):
+        from safetensors.torch import load as load_tensors
 
     way_out = "Restore it from a copy, or move it away to begin the run anew"
     try:
@@ -100,7 +102,8 @@ def parse(file: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _sealed(record: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
     """The file's bytes. The digest is of all of them, with zeros where it stands itself, so that no bit can change unnoticed."""
-    from safetensors.torch import save
+    with needing("a checkpoint", extra="train"):
+        from safetensors.torch import save
 
     blank = save(tensors, {KEY: json.dumps({"format": FORMAT, **record}), "sha256": BLANK})
     return blank.replace(_seal(BLANK), _seal(hashlib.sha256(blank).hexdigest()), 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.devices import device
+from diffusion_core.extras import needing
 
 PIECE = 2**26  # bytes sent at once
 
@@ -33,12 +34,9 @@ class Share:
 
 def join() -> Any:
     """This process among those that `torchrun` or `accelerate launch` started, or alone: an `Accelerator`. Raises ImportError without accelerate."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which accelerate imports, misses ipywidgets
-            from accelerate import Accelerator
-    except ImportError as error:
-        raise ImportError('fit needs accelerate: pip install "diffusion-core[train]"') from error
+    with needing("fit", extra="train"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which accelerate imports, misses ipywidgets
+        from accelerate import Accelerator
     return Accelerator(cpu=device().type == "cpu", mixed_precision="no")
 
 
