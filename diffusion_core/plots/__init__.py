@@ -5,13 +5,17 @@ A notebook begins with `plots.use_style()`. Drawing functions take an optional `
 Needs the extra `plot` (matplotlib and pillow).
 """
 
-from .fields import density_1d, density_2d, density_over_time, histogram, score_field
-from .images import image_grid, tile
-from .motion import Animation, Element, animate, frame
-from .networks import costs, network
-from .paths import points_2d, trajectories_1d, trajectories_2d
-from .strip import scrub
-from .style import DATA, DIVERGING, EXACT, INK, MARKERS, MODEL, NOISE, PAPER, SEQUENTIAL, TRAVELLERS, WRONG, use_style
+from diffusion_core.extras import needing
+
+with needing("diffusion_core.plots", extra="plot"):
+    from .costs import costs
+    from .fields import density_1d, density_2d, density_over_time, histogram, score_field
+    from .images import image_grid, tile
+    from .motion import Animation, Element, animate, frame
+    from .networks import network
+    from .paths import points_2d, trajectories_1d, trajectories_2d
+    from .strip import scrub
+    from .style import DATA, DIVERGING, EXACT, INK, MARKERS, MODEL, NOISE, PAPER, SEQUENTIAL, TRAVELLERS, WRONG, use_style
 
 __all__ = [
     "Animation",
