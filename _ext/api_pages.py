@@ -1,0 +1,233 @@
+"""A Sphinx extension: the API pages, written at build time from the docstrings of `diffusion_core`, and the links between them and the chapters.
+
+    ```{api-room} samplers
+    ```
+
+lists the public names of `diffusion_core.samplers`: signature, docstring, the chapters that explain and use it, its source. Names go through Sphinx's
+Python domain, so that each has the address `#diffusion_core.ddim` and a place in the index and the search. `{api-map}` draws how the rooms stand on
+each other. In a chapter's section "In the code" every name of ours leads to its entry; one that no longer exists is a warning, and so an error.
+"""
+
+import functools
+import pathlib
+import re
+from typing import Any
+
+import api_links
+import api_names
+from api_names import Entry
+from api_text import as_myst, fenced
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOM = re.compile(r"\{api-room\} (\w+)(?:\n:first: (.*))?")
+
+
+@functools.cache
+def rooms_on_pages() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """(page, room, the files that come first), in the order of the pages' names: ("book/package/api/samplers", "samplers", ("walks", "grids"))."""
+    sources = sorted((ROOT / "book/package/api").glob("*.md"))
+    return tuple((docname(path), room, tuple(first.split())) for path in sources for room, first in ROOM.findall(path.read_text(encoding="utf-8")))
+
+
+def page_of(room: str) -> str:
+    return next(page for page, name, _ in rooms_on_pages() if name == room)
+
+
+def ordered_entries(room: str) -> tuple[Entry, ...]:
+    """The names of a room in the order of its page."""
+    return api_names.entries(room, next(first for _, name, first in rooms_on_pages() if name == room))
+
+
+def chapter(number: str) -> str | None:
+    path = api_links.chapters(ROOT).get(number)
+    return docname(path) if path else None
+
+
+def docname(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def readers(entry: Entry) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The notebooks that explain the name, and the others that use it, in the order of the book."""
+    explain = [path for path in api_links.notebooks(ROOT) if entry.path in api_links.explained(path)]
+    return explain, [path for path in api_links.notebooks(ROOT) if entry.path in api_links.used(path) and path not in explain]
+
+
+def entry_text(entry: Entry) -> str:
+    """One entry as MyST: a directive of the Python domain with everything inside."""
+    if entry.is_constant:
+        kind, arguments, doc = "data", "", ""
+    else:
+        kind, arguments = ("class" if isinstance(entry.value, type) else "function"), api_names.signature(entry)
+        doc = _docstring(entry.value.__doc__ or "", entry)
+    parts = [doc, *(_method(entry, method) for method in api_names.methods(entry)), _chapters(entry)]
+    parts.append(f"::::{{dropdown}} Source code\n`diffusion_core/{entry.module.replace('.', '/')}.py`\n\n{fenced('python', api_names.source(entry))}\n::::")
+    return _directive(8, f"py:{kind}", entry.path + arguments, "\n\n".join(filter(None, parts)))
+
+
+def _method(entry: Entry, method: api_names.Method) -> str:
+    kind, arguments = ("py:property", "") if method.is_property else ("py:method", method.signature)
+    return _directive(6, kind, f"{entry.path}.{method.name}{arguments}", _docstring(method.doc, entry))
+
+
+def _directive(colons: int, name: str, argument: str, content: str) -> str:
+    return f"{':' * colons}{{{name}}} {argument}\n\n{content}\n{':' * colons}"
+
+
+def _docstring(doc: str, entry: Entry) -> str:
+    def known(code: str) -> str | None:
+        path = api_links.resolve(code, entry.room)
+        return None if path == entry.path or code in api_names.parameters(entry) else path
+
+    return as_myst(doc, api_names.parameters(entry), chapter, known)
+
+
+def _chapters(entry: Entry) -> str:
+    """The line that leads back: `Explained in 08 DDIM. Used in 06, 07.`"""
+    explain, use = readers(entry)
+    sentences = []
+    if explain:
+        sentences.append("Explained in " + ", ".join(f"{{doc}}`/{docname(path)}`" for path in explain) + ".")
+    if use:
+        numbers = [(match[1] if (match := api_links.CHAPTER.fullmatch(path.name)) else "", path) for path in use]
+        numbers = [(f"{number} <" if number else "", path) for number, path in numbers]
+        sentences.append("Used in " + ", ".join(f"{{doc}}`{start}/{docname(path)}{'>' if start else ''}`" for start, path in numbers) + ".")
+    return f":::{{container}} api-chapters\n{' '.join(sentences)}\n:::" if sentences else ""
+
+
+def room_text(room: str) -> str:
+    """A room as MyST: what its own docstring says, then file by file its names, under what the file's docstring says."""
+    module = api_names.module_of(room)
+    known = functools.partial(api_links.resolve, room=room)
+    parts = [] if room in api_names.by_path() else [f":::{{py:module}} diffusion_core.{room}\n:::"]  # `pretrained` is a function too
+    parts.append(":::{py:currentmodule} diffusion_core\n:::")
+    parts.append(as_myst(module.__doc__ or "", chapter=chapter, name=known))
+    parts += _types(room)
+    home = room
+    for entry in ordered_entries(room):
+        if entry.module != home:
+            home = entry.module
+            file = f"`{home.replace('.', '/')}.py`"
+            parts.append(f":::{{container}} api-file\n{file}\n\n{as_myst(api_names.module_of(home).__doc__ or '', chapter=chapter, name=known)}\n:::")
+        parts.append(entry_text(entry))
+    return "\n\n".join(parts)
+
+
+def _types(room: str) -> list[str]:
+    """What the short names of types in the signatures of a room stand for."""
+    signatures = " ".join(api_names.signature(entry) for entry in api_names.entries(room))
+    found = api_names.type_names(room)
+    said = [f"`{name}` is `{meaning}`" for name, meaning in found.items() if re.search(rf"\b{name}\b", signatures)]
+    return [f":::{{container}} api-types\nIn the signatures: {'; '.join(said)}.\n:::"] if said else []
+
+
+class ApiRoom(SphinxDirective):
+    """`{api-room} samplers`: the entries of a room. `:first: walks grids` brings the names of those files forward; no name can be left out."""
+
+    required_arguments = 1
+    option_spec = {"first": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        room = self.arguments[0]
+        if room not in api_names.rooms():
+            raise self.error(f"diffusion_core has no room {room!r} (a module with an __all__); there are {', '.join(api_names.rooms())}")
+        self.env.note_dependency(__file__)
+        return parsed(self, room_text(room))
+
+
+class ApiMap(SphinxDirective):
+    """`{api-map}`: the rooms from the ground up, each with what it holds and the rooms whose files it imports."""
+
+    def run(self) -> list[nodes.Node]:
+        return parsed(self, map_text())
+
+
+def parsed(directive: SphinxDirective, text: str) -> list[nodes.Node]:
+    node = nodes.container()
+    directive.state.nested_parse(StringList(text.splitlines(), directive.env.docname), directive.content_offset, node)
+    return node.children
+
+
+def levels() -> list[list[str]]:
+    """The rooms in rows: each row imports from rows before it only."""
+    left, rows = set(api_names.rooms()), []
+    while left:
+        free = sorted(room for room in left if not set(api_names.stands_on(room)) & left)
+        if not free:
+            raise ValueError(f"rooms of diffusion_core import each other in a circle: {sorted(left)}")
+        rows.append(free)
+        left -= set(free)
+    return rows
+
+
+def map_text() -> str:
+    rows = ("".join(map(_room_box, row)) for row in levels())
+    return "\n\n".join(f"::::::{{container}} api-row\n{row}::::::" for row in rows)
+
+
+def _room_box(room: str) -> str:
+    doc = " ".join((api_names.module_of(room).__doc__ or "").split("\n\n")[0].split())
+    said = re.sub(rf"^{room.replace('_', ' ')}: ", "", re.split(r"(?<=\.) ", doc)[0], flags=re.IGNORECASE)
+    names = ", ".join(f"{{py:obj}}`{entry.name} <diffusion_core.{entry.path}>`" for entry in ordered_entries(room) if not entry.is_constant)
+    below = ", ".join(f"{{doc}}`{other} </{page_of(other)}>`" for other in api_names.stands_on(room))
+    lines = [f"**{{doc}}`{room} </{page_of(room)}>`**", as_myst(said[:1].upper() + said[1:]), names, f"Stands on {below}." if below else ""]
+    return f":::::{{container}} api-box\n{chr(10).join(f'{line}{chr(10)}' for line in lines if line)}:::::\n"
+
+
+class LinkNames(SphinxPostTransform):
+    """In the section "In the code" of a chapter, inline code that is a public name leads to its entry."""
+
+    default_priority = 12
+
+    def run(self, **kwargs: Any) -> None:
+        for section in self.document.findall(nodes.section):
+            if section[0].astext() == api_links.SECTION:
+                self._link(section)
+
+    def _link(self, section: nodes.section) -> None:
+        for row in section.findall(nodes.row):
+            if isinstance(row.parent, nodes.thead) or len(row) < 2:
+                continue
+            literals = list(row[1].findall(nodes.literal))
+            codes = [literal.astext() for literal in literals]
+            for literal, code in zip(literals, codes):
+                self._lead(literal, api_links.in_column(code, codes))
+            for code in api_links.unknown(codes):
+                logger.warning("diffusion_core has no %r, which the section %r names", code, api_links.SECTION, location=row)
+        for paragraph in section.findall(nodes.paragraph):
+            if not isinstance(paragraph.parent, nodes.entry):
+                for literal in list(paragraph.findall(nodes.literal)):
+                    self._lead(literal, api_links.resolve(literal.astext()))
+
+    def _lead(self, literal: nodes.literal, path: str | None) -> None:
+        target = self.env.get_domain("py").objects.get(f"diffusion_core.{path}")
+        if target is None or isinstance(literal.parent, nodes.reference):
+            return
+        uri = self.app.builder.get_relative_uri(self.env.docname, target.docname)
+        reference = nodes.reference("", "", internal=True, refuri=f"{uri}#{target.node_id}", classes=["api-name"])
+        literal.replace_self(reference)
+        reference += literal
+
+
+def foreign_types(app: Sphinx, env: Any, node: addnodes.pending_xref, contnode: nodes.Element) -> nodes.Element | None:
+    """Types of signatures that are not ours, such as Tensor, stay plain text: their documentation is on other machines."""
+    if node.get("refdomain") == "py" and node.get("reftype") == "class" and not str(node.get("reftarget")).startswith("diffusion_core."):
+        return contnode
+    return None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("api-room", ApiRoom)
+    app.add_directive("api-map", ApiMap)
+    app.add_post_transform(LinkNames)
+    app.connect("missing-reference", foreign_types)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

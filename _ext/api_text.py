@@ -1,0 +1,74 @@
+"""A docstring as MyST Markdown: formulas, code and lists stay, arguments become a list, examples code, "chapter 06" and names in backticks links."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Collection
+
+Link = Callable[[str], str | None]
+
+KEPT = re.compile(r"(`[^`]+`|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
+CHAPTERS = re.compile(r"\b[Cc]hapters? \d\d(?:(?:,| and| to|-) ?(?:and )?\d\d|(?: \([^)]*\)))*")
+TABLE, LIST = re.compile(r"\|.*\|$"), re.compile(r"(?:[-*]|\d+\.) ")
+
+
+def as_myst(docstring: str, parameters: Collection[str] = (), chapter: Link = lambda number: None, name: Link = lambda text: None) -> str:
+    """The docstring as MyST.
+
+    parameters: the names whose explanations, `name: what it is`, become a list. chapter: "06" -> the page of that chapter, or None. name: the text of
+    inline code -> the path of the public name that it is, or None.
+    """
+    blocks = re.split(r"\n\s*\n", inspect.cleandoc(docstring))
+    return "\n\n".join(_block(block, parameters, chapter, name) for block in blocks)
+
+
+def _block(block: str, parameters: Collection[str], chapter: Link, name: Link) -> str:
+    lines = block.splitlines()
+    if lines[0].lstrip().startswith(">>>"):
+        return fenced("pycon", textwrap.dedent(block))
+    if all(line.startswith("    ") for line in lines):
+        return fenced("python", textwrap.dedent(block))
+    if TABLE.match(lines[0]):
+        return "\n".join(_inline(line, chapter, name) for line in lines)
+    return _items(_inline("\n".join(lines), chapter, name), parameters)
+
+
+def fenced(language: str, code: str) -> str:
+    return f"~~~~~{{code-block}} {language}\n{code}\n~~~~~"
+
+
+def _inline(text: str, chapter: Link, name: Link) -> str:
+    """Outside of code and formulas, stars are stars and no line begins a quotation or a list by accident; names and chapters become links."""
+    parts = KEPT.split(text)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            part = re.sub(r"(?<!\*)\*(?!\*)|\*\*(?=\w+(?:[ ,)]|$))", lambda stars: r"\*" * len(stars[0]), part)
+            part = re.sub(r"(?m)^(\s*)([>+=])", r"\1\\\2", part)
+            parts[i] = CHAPTERS.sub(lambda run: _chapter_links(run[0], chapter), part)
+        elif part.startswith("`") and (path := name(part.strip("`"))):
+            parts[i] = f"{{py:obj}}`{part.strip('`')} <diffusion_core.{path}>`"
+    return "".join(parts)
+
+
+def _chapter_links(run: str, chapter: Link) -> str:
+    def linked(found: re.Match[str]) -> str:
+        page = chapter(found[0])
+        return f"{{doc}}`{found[0]} </{page}>`" if page else found[0]
+
+    return re.sub(r"\b\d\d\b", linked, run)
+
+
+def _items(text: str, parameters: Collection[str]) -> str:
+    """`x: (B, *D). t: scalar.` as a list with one argument an item, where a paragraph explains arguments."""
+    if not parameters or LIST.match(text):
+        return text
+    one = "|".join(re.escape(parameter) for parameter in sorted(parameters, key=len, reverse=True))
+    begin = re.compile(rf"(?:(?<=\A)|(?<=\n)|(?<=[.;)] ))((?:{one})(?:(?:, | and )(?:{one}))*): ")
+    places = list(begin.finditer(text))
+    if not places:
+        return text
+    ends = [place.start() for place in places[1:]] + [len(text)]
+    items = [(place[1], text[place.end() : end].strip()) for place, end in zip(places, ends)]
+    before = text[: places[0].start()].strip()
+    listed = "\n".join(f"- {', '.join(f'`{word}`' for word in re.split(', | and ', names))}: " + what.replace("\n", "\n  ") for names, what in items)
+    return f"{before}\n\n{listed}" if before else listed
