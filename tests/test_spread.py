@@ -56,7 +56,7 @@ def script(tmp_path_factory):
 def launched(script, folder, processes, *arguments, launcher="torchrun", timeout=240):
     begin = {
         "torchrun": ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"],
-        "accelerate": ["-m", "accelerate.commands.launch", "--cpu", f"--num_processes={processes}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"],
+        "accelerate": ["-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"],
     }[launcher]
     line = [sys.executable, *begin, script, *arguments, folder]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "DIFFUSION_CORE_DEVICE": "cpu"}

@@ -35,11 +35,11 @@ def toy(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
     >>> round(x.square().sum(dim=1).mean().item(), 1)
     2.0
     """
-    if name not in _TOYS:
-        raise ValueError(f"unknown toy {name!r}: there are {', '.join(map(repr, _TOYS))}")
+    if name not in TOYS:
+        raise ValueError(f"unknown toy {name!r}: there are {', '.join(map(repr, TOYS))}")
     if n < 0:
         raise ValueError(f"n must be the number of points, got {n}")
-    return _TOYS[name](torch.rand(n, generator=generator), torch.rand(n, generator=generator), torch.randn(n, 2, generator=generator))
+    return TOYS[name](torch.rand(n, generator=generator), torch.rand(n, generator=generator), torch.randn(n, 2, generator=generator))
 
 
 def _moons(u: Tensor, v: Tensor, noise: Tensor) -> Tensor:
@@ -80,4 +80,4 @@ def _swiss_roll(u: Tensor, v: Tensor, noise: Tensor) -> Tensor:
     return (points - mean) / math.sqrt(variance / 2)
 
 
-_TOYS = {"moons": _moons, "spiral": _spiral, "checkerboard": _checkerboard, "swiss_roll": _swiss_roll}
+TOYS = {"moons": _moons, "spiral": _spiral, "checkerboard": _checkerboard, "swiss_roll": _swiss_roll}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.devices import device
+from diffusion_core.extras import needing
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64, torch.bool)
@@ -60,10 +61,8 @@ def _processes() -> Any:
     """accelerate's state of the processes, or None where this is the only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
-    try:
+    with needing("sampling over processes", extra="train"):
         from accelerate import PartialState
-    except ImportError as error:
-        raise ImportError('sampling over processes needs accelerate: pip install "diffusion-core[train]"') from error
     if not torch.distributed.is_initialized():
         atexit.register(_leave)
     return PartialState(cpu=device().type == "cpu")

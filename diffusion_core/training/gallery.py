@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoiser, clipped
+from diffusion_core.extras import needing
 from diffusion_core.samplers import ddim, last, log_snr_grid
 from diffusion_core.samplers.spread import spread
 
@@ -31,21 +32,21 @@ def draw_samples(denoiser: Denoiser, shape: tuple[int, ...], classes: int | None
 
 def write_samples(samples: Tensor, folder: Path) -> str:
     """All samples into samples.safetensors, a picture of them into samples.png (the first 64 images, or every point); says so. Raises ImportError without matplotlib."""
-    from safetensors.torch import save_file
-
+    with needing("writing samples", extra="train"):
+        from safetensors.torch import save_file
     save_file({"x": samples.contiguous()}, folder / "samples.safetensors")
     picture = folder / "samples.png"
     if samples.ndim == 4:
-        from PIL import Image
+        with needing("a picture of the samples", extra="plot"):
+            from PIL import Image
 
-        from diffusion_core.plots import tile
-
+            from diffusion_core.plots import tile
         Image.fromarray(tile(samples[:SHOWN])).save(picture)
     else:
-        from matplotlib.figure import Figure
+        with needing("a picture of the samples", extra="plot"):
+            from matplotlib.figure import Figure
 
-        from diffusion_core.plots import points_2d
-
+            from diffusion_core.plots import points_2d
         figure = Figure(figsize=(5, 5))
         points_2d(samples, ax=figure.add_subplot(aspect="equal"))
         figure.savefig(picture, dpi=100)
