@@ -42,6 +42,13 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 
 
     In the units of x. For two Gaussians that differ by a shift m in d dimensions, p = 2: $\|m\|/\sqrt d$. Raises ValueError for samples
     whose shapes do not fit, that are empty or not finite, and for p < 1. Source: Bonneel et al. 2015.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import sliced_wasserstein
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(400, 4, generator=generator)
+    >>> round(sliced_wasserstein(x, x + 1.0, generator=generator), 1)
+    1.0
     """
     if p < 1 or projections < 1:
         raise ValueError(f"the order p and the number of projections must be at least 1, got p = {p} and {projections}")
@@ -57,7 +64,13 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 
 
 
 def energy_kernel(z: Tensor) -> Tensor:
-    r"""$k(a,b)=-\|a-b\|$ between all rows of z (N, D) -> (N, N): with it, MMD² is the energy distance."""
+    r"""$k(a,b)=-\|a-b\|$ between all rows of z (N, D) -> (N, N): with it, MMD² is the energy distance.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import energy_kernel
+    >>> energy_kernel(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))[0, 1].item()
+    -5.0
+    """
     return -torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -65,6 +78,12 @@ def gaussian_kernel(z: Tensor) -> Tensor:
     r"""$k(a,b)=\exp\!\big(-\|a-b\|^2/2h^2\big)$ between all rows of z (N, D) -> (N, N); h is the median distance of two rows.
 
     Raises ValueError where that median is zero, so that no width suggests itself.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import gaussian_kernel
+    >>> k = gaussian_kernel(torch.tensor([[0.0], [1.0], [2.0]]))
+    >>> torch.allclose(k[0], torch.exp(torch.tensor([0.0, -0.5, -2.0])))
+    True
     """
     distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
     h = distance[*torch.triu_indices(len(z), len(z), 1)].median()
@@ -79,6 +98,12 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor] = gaussian_ker
     As one quadratic form: $a^\top Ka$ with K the kernel of the pooled sample and $a_i=1/N$ on x, $-1/M$ on y. Never negative; its
     mean under "no difference" is positive and shrinks like 1/N (the pairs of a point with itself count). Raises as `sliced_wasserstein`.
     Memory: (N + M)² numbers. Source: Gretton et al. 2012, equation 5.
+
+    >>> import math, torch
+    >>> from diffusion_core.metrics import mmd2
+    >>> x, y = torch.zeros(5, 1), torch.full((5, 1), 3.0)
+    >>> math.isclose(mmd2(x, y), 2 - 2 * math.exp(-0.5))
+    True
     """
     x, y = _pair(x, y, least=2)
     a = _weights(len(x), len(y))
@@ -90,6 +115,11 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     Zero for equal distributions and only for them. `scipy.stats.energy_distance` is its root, on a line. Raises as `sliced_wasserstein`.
     Source: Székely and Rizzo 2013.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import energy_distance
+    >>> round(energy_distance(torch.zeros(5, 1), torch.full((5, 1), 3.0)), 6)
+    6.0
     """
     return mmd2(x, y, energy_kernel)
 
@@ -106,6 +136,13 @@ def permutation_test(
     If they do, shuffling the pooled sample changes nothing, so the observed value ranks uniformly among `permutations` shuffled ones:
     $p=(1+\#\{\text{shuffled}\ge\text{observed}\})/(1+\text{permutations})$, exact at every N. Small p: the samples differ.
     x and y must hold independent draws. Raises as `sliced_wasserstein`. Source: Gretton et al. 2012; Phipson and Smyth 2010.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import permutation_test
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x, y = torch.randn(2, 40, 3, generator=generator)
+    >>> permutation_test(x, y + 2.0, permutations=99, generator=generator)
+    0.01
     """
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
@@ -128,6 +165,12 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
 
     Means (D,), covariances (D, D) symmetric and positive semidefinite. The roots come from eigenvalues, which stay real where a
     covariance is singular (dead features; N < D) and `scipy.linalg.sqrtm` of the product does not. Source: Dowson and Landau 1982.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import frechet_distance
+    >>> one = torch.eye(2)
+    >>> round(frechet_distance(torch.zeros(2), one, torch.tensor([3.0, 4.0]), 4 * one), 6)
+    27.0
     """
     cov_x, cov_y = cov_x.double(), cov_y.double()
     values, vectors = torch.linalg.eigh(cov_x)
@@ -142,6 +185,14 @@ def frechet_feature_distance(x: Tensor, y: Tensor, classifier: Classifier) -> fl
 
     FID is this figure with Inception's features, of which digits know nothing: hence the other name. Biased upward by about 1/N, so state N,
     the reference and the floor. Raises as `sliced_wasserstein`. Source: Heusel et al. 2017.
+
+    >>> import torch
+    >>> from diffusion_core import images, pretrained
+    >>> from diffusion_core.metrics import frechet_feature_distance
+    >>> classifier, (x, _) = pretrained("digits_classifier"), images("digits", "test")
+    >>> noise = torch.randn(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    >>> frechet_feature_distance(x[:100], x[100:200], classifier) < 0.2 * frechet_feature_distance(noise, x[100:200], classifier)
+    True
     """
     x, y = _pair(_evaluate(classifier.features, classifier, x), _evaluate(classifier.features, classifier, y), least=2)
     return frechet_distance(x.mean(dim=0), x.T.cov(), y.mean(dim=0), y.T.cov())
@@ -151,6 +202,12 @@ def class_accuracy(x: Tensor, labels: Tensor, classifier: nn.Module) -> float:
     """The fraction of images x (N, C, H, W) in which the classifier sees the class `labels` (N,) asks for.
 
     Judge it beside the classifier's accuracy on real test images. Raises ValueError where x and labels differ in number or are empty.
+
+    >>> from diffusion_core import images, pretrained
+    >>> from diffusion_core.metrics import class_accuracy
+    >>> x, labels = images("digits", "test")
+    >>> class_accuracy(x[:200], labels[:200], pretrained("digits_classifier")) > 0.97
+    True
     """
     if len(x) != len(labels) or len(x) == 0:
         raise ValueError(f"every image needs one label, got {len(x)} images and {len(labels)} labels")
@@ -181,6 +238,14 @@ def floor(
     as it is when a model is asked for equally many of each class; chance differences in the class counts would raise the floor.
 
     Raises ValueError when `real` holds fewer than n + m items, or `labels` are not one an item.
+
+    >>> import torch
+    >>> from diffusion_core.metrics import energy_distance, floor
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> real = torch.randn(200, 2, generator=generator)
+    >>> low, spread = floor(energy_distance, real, 50, 50, generator=generator)
+    >>> low > 0 and spread > 0
+    True
     """
     if n + m > len(real) or min(n, m) < 1 or repeats < 2:
         raise ValueError(f"the floor needs n + m different real items and 2 repeats, got n = {n}, m = {m} of {len(real)}, {repeats} repeats")

@@ -37,12 +37,26 @@ def positions(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
 
 
 def modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Each token normalized to mean 0 and variance 1 over its channels, then scaled by 1 + scale and shifted: adaptive layer norm. h: (B, N, C)."""
+    """Each token normalized to mean 0 and variance 1 over its channels, then scaled by 1 + scale and shifted: adaptive layer norm. h: (B, N, C).
+
+    >>> import torch
+    >>> from diffusion_core.models.dit import modulate
+    >>> h = modulate(torch.randn(2, 5, 64), shift=torch.tensor(3.0), scale=torch.tensor(1.0))
+    >>> torch.allclose(h.mean(-1), torch.tensor(3.0), atol=1e-5), torch.allclose(h.std(-1, correction=0), torch.tensor(2.0), atol=1e-4)
+    (True, True)
+    """
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:], eps=1e-6), 1 + scale)
 
 
 class Attention(nn.Module):
-    """Self-attention over the N tokens. h: (B, N, C) -> (B, N, C)."""
+    """Self-attention over the N tokens. h: (B, N, C) -> (B, N, C).
+
+    >>> import torch
+    >>> from diffusion_core.models.dit import Attention
+    >>> attention, h, order = Attention(8, heads=2), torch.randn(1, 5, 8), torch.tensor([4, 2, 0, 1, 3])
+    >>> torch.allclose(attention(h[:, order]), attention(h)[:, order], atol=1e-6)
+    True
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -66,6 +80,12 @@ class Block(nn.Module):
     $m(h;b,a)=(1+a)\,\mathrm{norm}(h)+b$ is `modulate`, and the shifts $b$, scales $a$ and gates $g$ of the sample's channels are linear in the
     embedding. That layer starts at zero, so a new block is the identity. h: (B, N, C), embedding: (B, C). Returns (B, N, C).
     Source: Peebles and Xie 2023, section 3.2.
+
+    >>> import torch
+    >>> from diffusion_core import DiT
+    >>> h, embedding = torch.randn(2, 49, 96), torch.randn(2, 96)
+    >>> torch.equal(DiT(width=96).blocks[0](h, embedding), h)
+    True
     """
 
     def __init__(self, width: int, heads: int):

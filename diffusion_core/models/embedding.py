@@ -13,6 +13,11 @@ def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
 
     c: (B,). n: an even number of features. Returns (B, n), computed in float32 at least, in the dtype of c.
     Source: Tancik et al. 2020 (Fourier features); VDM, Kingma et al. 2021, feeds them the log-SNR.
+
+    >>> import torch
+    >>> from diffusion_core.models.embedding import fourier_features
+    >>> fourier_features(torch.tensor([0.0, 16.0]), 2).round(decimals=3).tolist()
+    [[1.0, 0.0], [-0.0, 1.0]]
     """
     dtype = torch.promote_types(c.dtype, torch.float32)  # half precision has no digits left for an angle of a thousand turns
     omega = 2 * torch.pi / period * 2.0 ** torch.arange(n // 2, device=c.device, dtype=dtype)
@@ -25,6 +30,12 @@ class LabelEmbedding(nn.Module):
 
     The extra vector makes one network both conditional and unconditional (classifier-free guidance): training replaces some
     labels by `num_classes`, and sampling without a label uses the same index.
+
+    >>> import torch
+    >>> from diffusion_core.models.embedding import LabelEmbedding
+    >>> labels, x = LabelEmbedding(10, width=4), torch.zeros(3, 2)
+    >>> torch.equal(labels(None, like=x), labels(torch.full((3,), 10), like=x))
+    True
     """
 
     def __init__(self, num_classes: int, width: int):

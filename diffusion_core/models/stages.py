@@ -16,6 +16,13 @@ class Stage(NamedTuple):
     name: the module's path in the network ("down.0.0"), the input's name, or "output". kind: the module's class, "input" or "output".
     shape: of its output for one sample. parameters: its own. multiply_adds: for one sample. sources: the names of the stages whose outputs
     reach it with no other stage between.
+
+    >>> import torch
+    >>> from diffusion_core import UNet
+    >>> from diffusion_core.models import stages
+    >>> up = next(stage for stage in stages(UNet(), torch.zeros(1, 1, 28, 28), torch.zeros(1)) if stage.name == "up.1.0")
+    >>> up.sources
+    ('grow.0', 'down.0.0', 'embed')
     """
 
     name: str

@@ -16,7 +16,13 @@ GROUPS = 8
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """The same layer with all its parameters set to zero: at the start it adds nothing."""
+    """The same layer with all its parameters set to zero: at the start it adds nothing.
+
+    >>> from torch import nn
+    >>> from diffusion_core.models.unet import zeroed
+    >>> zeroed(nn.Linear(2, 1)).weight.tolist()
+    [[0.0, 0.0]]
+    """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -27,6 +33,12 @@ class Block(nn.Module):
 
     x: (B, in, H, W), embedding: (B, E). Returns (B, out, H, W). The second convolution starts at zero, so a new block is the identity
     (or the 1x1 convolution that matches the channels). Source: ADM, section 3 ("adaptive group normalization"), also called FiLM.
+
+    >>> import torch
+    >>> from diffusion_core.models.unet import Block
+    >>> x, embedding = torch.randn(2, 8, 4, 4), torch.randn(2, 32)
+    >>> torch.equal(Block(8, 8, 32)(x, embedding), x)
+    True
     """
 
     def __init__(self, channels_in: int, channels_out: int, embedding: int):
@@ -46,7 +58,14 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the H x W positions, added to its input; it starts as the identity. x: (B, C, H, W) -> (B, C, H, W)."""
+    """Self-attention over the H x W positions, added to its input; it starts as the identity. x: (B, C, H, W) -> (B, C, H, W).
+
+    >>> import torch
+    >>> from diffusion_core.models.unet import Attention
+    >>> x = torch.randn(2, 8, 4, 4)
+    >>> torch.equal(Attention(8, heads=2)(x), x)
+    True
+    """
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -73,6 +92,15 @@ class UNet(nn.Module):
     net(x, c, label=None): x (B, channels, H, W) with H and W divisible by `patch * 2**(len(mult) - 1)`, c (B,), label (B,) int64.
     Returns (B, channels, H, W), with learned_variance (B, 2 channels, H, W), in x's dtype, all zeros before training.
     Raises ValueError for widths that the 8 normalization groups do not divide, for a size that cannot be halved, a label without classes.
+
+    >>> import torch
+    >>> from diffusion_core import UNet
+    >>> net = UNet(channels=3, width=16, mult=(1, 2), num_classes=10)
+    >>> x, c = torch.randn(5, 3, 32, 32), torch.zeros(5)
+    >>> net(x, c, label=torch.arange(5)).shape
+    torch.Size([5, 3, 32, 32])
+    >>> torch.equal(net(x, c), net(x, c, label=torch.full((5,), 10)))
+    True
     """
 
     def __init__(

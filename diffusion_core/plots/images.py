@@ -30,6 +30,12 @@ def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: i
     A value v becomes round(127.5 (v + 1)), clipped to [0, 255]. Each pixel is repeated the largest whole number of times for which the picture
     is at most `width` wide (at least once); `gap` pixels of white, by default one pixel of an image, separate the tiles. columns: by default as
     square as B allows. C is 1 (gray) or 3 (RGB); (B, H, W) is gray. ValueError for other shapes, NaN, or columns < 1.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> picture = plots.tile(torch.full((4, 1, 8, 8), -1.0), width=17)
+    >>> picture.shape, int(picture[0, 0, 0]), int(picture[8, 8, 0])
+    ((17, 17, 3), 0, 255)
     """
     tiles = _tiles(images)
     count, height, breadth, _ = tiles.shape
@@ -63,6 +69,12 @@ def image_grid(
     """A figure of `tile(images, columns)`, at one dot a pixel, with titles at the left of rows and above columns.
 
     Titles must be as many as there are rows or columns (ValueError otherwise). Returns the figure.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> figure = plots.image_grid(torch.zeros(6, 1, 8, 8), columns=3, row_titles=["before", "after"])
+    >>> [text.get_text() for text in figure.texts]
+    ['before', 'after']
     """
     count = len(_tiles(images))
     columns = min(columns or math.ceil(math.sqrt(count)), count)

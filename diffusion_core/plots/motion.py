@@ -35,7 +35,12 @@ html[data-theme=dark] .motion img{filter:brightness(.92)}
 
 @dataclass(frozen=True)
 class Element:
-    """An HTML element that a notebook shows; as plain text, and where HTML is not shown, it is its alt text."""
+    """An HTML element that a notebook shows; as plain text, and where HTML is not shown, it is its alt text.
+
+    >>> from diffusion_core.plots import Element
+    >>> Element(html="<b>x</b>", alt="A bold x.")
+    A bold x.
+    """
 
     html: str
     alt: str
@@ -49,13 +54,26 @@ class Element:
 
 @dataclass(frozen=True, repr=False)
 class Animation(Element):
-    """An animation in a page; `webp` holds the bytes of the file, to be written where a file is wanted."""
+    """An animation in a page; `webp` holds the bytes of the file, to be written where a file is wanted.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> film = plots.animate([plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 1.0)], alt="A square turns white.")
+    >>> film.webp[:4], film.webp[8:12]
+    (b'RIFF', b'WEBP')
+    """
 
     webp: bytes
 
 
 def frame(figure: Figure, *, dpi: int = FRAME_DPI) -> np.ndarray:
-    """Draw a figure once, uncropped, and close it: uint8 (height, width, 3), height and width being its size in inches times dpi."""
+    """Draw a figure once, uncropped, and close it: uint8 (height, width, 3), height and width being its size in inches times dpi.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from diffusion_core import plots
+    >>> plots.frame(plt.figure(figsize=(2, 1)), dpi=50).shape
+    (50, 100, 3)
+    """
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -144,6 +162,11 @@ def animate(
     frames: figures (drawn and closed) or uint8 arrays (H, W, 3) of one size; a generator may draw them one by one. alt: what is seen, required.
     The reader may pause it; who asks their system for reduced motion gets the last frame alone. Raises ValueError for frames of different
     sizes, a missing alt, durations that are not positive, or an element of more than `limit` bytes.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> plots.animate([plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 1.0)], alt="A square turns white.")
+    A square turns white.
     """
     pictures, alt = as_frames(frames), as_text(alt, "alt")
     if not (seconds > 0 and hold >= 0):

@@ -24,6 +24,12 @@ def trajectories_1d(times: Any, states: Any, *, ax: Axes | None = None) -> Axes:
     """Draw x_t of each walker against time, which runs to the right in the order of `times`, and mark where it ends.
 
     times (K,), states (K, n) or (K, n, 1), or a list of K of them. Draw it over `density_over_time` to see p_t beneath. Returns the axes.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> ax = plots.trajectories_1d([1.0, 0.0], torch.tensor([[0.5, -0.5], [2.0, -2.0]]))
+    >>> [line.get_ydata().tolist() for line in ax.lines]
+    [[0.5, 2.0], [2.0], [-0.5, -2.0], [-2.0]]
     """
     t, x = as_array(times, "times"), as_lines(states, 1, "states")[..., 0]
     if t.shape != x.shape[:1]:
@@ -42,6 +48,12 @@ def trajectories_2d(states: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the path of each walker in the plane, a small dot where it starts and its marker where it ends.
 
     states (K, n, 2), or a list of K states (n, 2). Draw it over `density_2d` to see where the mass is. Returns the axes.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> ax = plots.trajectories_2d([torch.zeros(1, 2), torch.ones(1, 2)])
+    >>> ax.lines[0].get_xydata().tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
     """
     x = as_lines(states, 2, "states")
     if ax is None:
@@ -57,7 +69,13 @@ def trajectories_2d(states: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def points_2d(x: Any, *, color: str = MODEL, size: float = 5.0, ax: Axes | None = None) -> Axes:
-    """Draw a cloud of points (n, 2); the more there are, the fainter each. Returns the axes."""
+    """Draw a cloud of points (n, 2); the more there are, the fainter each. Returns the axes.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> plots.points_2d(torch.tensor([[0.0, 1.0], [2.0, 3.0]])).collections[0].get_offsets().tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
     points = as_array(x, "x")
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"x has shape {points.shape}; expected (n, 2)")

@@ -73,6 +73,13 @@ def scrub(
     name: what the slider is called ("Time", "Guidance scale"). start: the frame shown first. seconds: how long Play takes from end to end.
     Raises ValueError for fewer than two frames, frames of different sizes, labels that are not one for each frame, an empty alt or name, a
     start outside the frames, or an element of more than `limit` bytes.
+
+    >>> import torch
+    >>> from diffusion_core import plots
+    >>> frames = [plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 0.0, 1.0)]
+    >>> strip = plots.scrub(frames, ["t = 0", "t = 0.5", "t = 1"], alt="A square turns from black to white")
+    >>> strip.html.count("<img"), 'alt="A square turns from black to white: t = 1"' in strip.html
+    (3, True)
     """
     pictures, alt, name = as_frames(frames), as_text(alt, "alt"), as_text(name, "name")
     labels = [as_text(label, "a label") for label in labels]

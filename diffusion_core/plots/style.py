@@ -73,6 +73,13 @@ def use_style() -> None:
 
     Inside a notebook figures are then stored uncropped, so that type has the same size in all of them. They are plain PNG at 144 dots an
     inch: the "retina" format adds a height in pixels, which a phone keeps while it narrows the width.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from diffusion_core import plots
+    >>> with plt.rc_context():
+    ...     plots.use_style()
+    ...     print(plt.rcParams["figure.figsize"], plt.rcParams["font.size"])
+    [6.4, 3.7] 12.0
     """
     for colormap in (SEQUENTIAL, DIVERGING):
         if colormap.name not in mpl.colormaps:
