@@ -76,7 +76,10 @@ def _home(room: str, name: str, value: object) -> str:
     written = getattr(value, "__module__", None)
     if isinstance(written, str) and written.startswith("diffusion_core.") and hasattr(value, "__qualname__"):
         return written.removeprefix("diffusion_core.")
-    return next(module for module in _import_order(room) if name in definitions(module))
+    for module in _import_order(room):
+        if name in definitions(module):
+            return module
+    raise ValueError(f"diffusion_core.{room} lists {name!r} in __all__, and no module that it imports from defines that at its top level")
 
 
 @functools.cache
@@ -95,11 +98,18 @@ def source_of(module: str) -> tuple[str, ast.Module]:
     return text, ast.parse(text)
 
 
+def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements that run when the module is imported, those inside of `with`, `if` and `try` among them."""
+    for node in tree.body:
+        inside = isinstance(node, (ast.With, ast.If, ast.Try))
+        yield from (item for item in ast.walk(node) if isinstance(item, ast.stmt)) if inside else [node]
+
+
 @functools.cache
 def definitions(module: str) -> dict[str, ast.stmt]:
     """The functions, classes and assigned names at the top level of a module."""
     found: dict[str, ast.stmt] = {}
-    for node in source_of(module)[1].body:
+    for node in _top_level(source_of(module)[1]):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found[node.name] = node
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -117,7 +127,7 @@ def imported_modules(module: str) -> tuple[str, ...]:
     """The modules below `diffusion_core` that a module imports at its top level, in the order of its lines."""
     here = module_of(module)
     found = []
-    for node in source_of(module)[1].body:
+    for node in _top_level(source_of(module)[1]):
         if not isinstance(node, ast.ImportFrom):
             continue
         base = importlib.util.resolve_name("." * node.level + (node.module or ""), here.__package__) if node.level else str(node.module)

@@ -39,12 +39,15 @@ def rooms_on_pages() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
 
 
 def page_of(room: str) -> str:
-    return next(page for page, name, _ in rooms_on_pages() if name == room)
+    for page, name, _ in rooms_on_pages():
+        if name == room:
+            return page
+    raise ValueError(f"the room diffusion_core.{room} (it has an __all__) is on no page of book/package/api; write {{api-room}} {room} on one of them")
 
 
 def ordered_entries(room: str) -> tuple[Entry, ...]:
     """The names of a room in the order of its page."""
-    return api_names.entries(room, next(first for _, name, first in rooms_on_pages() if name == room))
+    return api_names.entries(room, dict((name, first) for _, name, first in rooms_on_pages())[room])
 
 
 def chapter(number: str) -> str | None:
