@@ -28,7 +28,6 @@ from diffusion_core import (
     transport,
     uniform,
 )
-from diffusion_core.denoiser import LOG_SNR_RANGE
 
 TARGETS = {"x0": targets.x0, "eps": targets.eps, "score": targets.score, "v": targets.v, "velocity": targets.velocity, "edm": targets.edm(0.7)}
 
@@ -64,7 +63,7 @@ def test_what_the_network_is_given(schedule_name):
         assert abs(float(spy.x.var()) - 1) < 5 * math.sqrt(2 / n)
         assert spy.log_snr.shape == (n,) and spy.cond["label"] is label
         want = math.log(alpha**2 / sigma**2) if alpha > 0 else -math.inf
-        assert float(spy.log_snr[0]) == pytest.approx(min(max(want, LOG_SNR_RANGE[0]), LOG_SNR_RANGE[1]), rel=1e-10)
+        assert float(spy.log_snr[0]) == pytest.approx(min(max(want, -20.0), 20.0), rel=1e-10)
 
 
 def test_the_networks_input_is_finite_at_both_ends():
@@ -77,7 +76,9 @@ def test_the_networks_input_is_finite_at_both_ends():
         assert bool(out.isfinite().all()) and bool(spy.x.isfinite().all()) and bool(spy.log_snr.isfinite().all())
         torch.testing.assert_close(out, (0.3 * spy.x + 0.1), rtol=0, atol=0)
         if name not in FLOORED:
-            assert float(spy.log_snr[0]) == LOG_SNR_RANGE[1]
+            assert float(spy.log_snr[0]) == 20.0
+        if float(schedule(1.0)[0]) == 0:
+            assert float(spy.log_snr[1]) == -20.0
 
 
 def test_at_no_noise_every_other_target_returns_what_is_seen():
