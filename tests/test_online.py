@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -20,7 +21,7 @@ import pytest
 import torch
 from loopback import Mirror, serving
 
-from diffusion_core import data, images
+from diffusion_core import data, images, progress
 from diffusion_core.data import cache_folder, download, embedded, formats, lock, online
 from diffusion_core.data.download import File, MirrorError, fetch
 from diffusion_core.progress import Transfer
@@ -187,6 +188,19 @@ def test_a_part_spoiled_on_the_disk_is_found_and_fetched_anew(serve, tmp_path):
     with pytest.raises(MirrorError, match="expected " + WHOLE.sha256):
         fetch(WHOLE, (mirror.url,), tmp_path)
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY and mirror.asked[-1].range is None
+
+
+def test_a_process_that_ends_while_it_starts_over_leaves_nothing_to_continue(serve, tmp_path, monkeypatch):
+    """Between the bytes of the old version and the name of the new one."""
+    mirror = serve({NAME: bytes(len(BODY))}, sends=[7000, 0])
+    with pytest.raises(MirrorError):
+        fetch(WHOLE, (mirror.url,), tmp_path)
+    mirror.files[NAME], mirror.tag = BODY, '"v2"'
+    for method in ("write_text", "write_bytes"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, method, lambda path, content: (_ for _ in ()).throw(KeyboardInterrupt))
+            fetch(WHOLE, (mirror.url,), tmp_path)
+    assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
 
 
 def test_a_whole_part_needs_no_mirror(tmp_path):
@@ -450,6 +464,55 @@ def busy(counter, ended: float) -> int:
     return next(counter)
 
 
+# What a person sees
+
+
+def test_a_download_shows_bytes_rate_and_time_left_and_is_cleaned(monkeypatch, capfd):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    clock = iter([0.0, *(second for now in (1.0, 2.0, 2.1, 3.0) for second in ((now,) if now > 1 else (now, now)))])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    with Transfer("cifar.tar.gz", 200_000_000) as line:
+        for offset in (100_000_000, 110_000_000, 110_500_000, 120_000_000):
+            line.at(offset)
+    shown = capfd.readouterr().err.split("\r\x1b[K")
+    assert shown == [
+        "",
+        "cifar.tar.gz: 50% of 200.0 MB, 0.00 MB/s, ? left",
+        "cifar.tar.gz: 55% of 200.0 MB, 10.00 MB/s, 00:09 left",
+        "cifar.tar.gz: 60% of 200.0 MB, 10.00 MB/s, 00:08 left",
+        "",
+    ]
+
+
+def test_a_download_that_starts_over_starts_its_rate_over(monkeypatch, capfd):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    clock = iter([0.0, 1.0, 1.0, 5.0, 5.0, 6.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    with Transfer("f", 40_000_000) as line:
+        for offset in (20_000_000, 1_000_000, 2_000_000):
+            line.at(offset)
+    assert "5% of 40.0 MB, 1.00 MB/s, 00:38 left" in capfd.readouterr().err
+
+
+def test_hours_are_shown_as_hours():
+    assert [progress._clock(s) for s in (0.4, 59.6, 3600, 7384.2)] == ["00:00", "01:00", "1:00:00", "2:03:04"]
+
+
+def test_nobody_watches_nothing_shows(serve, tmp_path, capfd):
+    fetch(WHOLE, (serve({NAME: BODY}, sends=[7000]).url,), tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_a_fetch(serve, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    clock = iter(range(10**6))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: float(next(clock)))
+    fetch(WHOLE, (serve({NAME: BODY}, sends=[7000]).url,), tmp_path)
+    shown = capfd.readouterr().err
+    assert f"{NAME}: 35% of 0.0 MB" in shown and shown.endswith("\r\x1b[K")
+
+
 # The sets
 
 
@@ -562,6 +625,15 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch, name, split, n
     assert all(word in message for word in (name, split, *names, instead, gone + names[0], "refused", str(cache_folder() / name)))
 
 
+def test_a_name_that_cannot_be_resolved_counts_as_no_network(monkeypatch):
+    def unknown(*arguments: object, **keywords: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ConnectionError, match=r"(?s)no mirror gave a file.*brainchip.*Name or service not known.*toronto.*Name or service not known"):
+        images("cifar10", "test")
+
+
 def test_a_set_is_not_fetched_for_a_split_that_does_not_exist(monkeypatch):
     monkeypatch.setattr(online, "fetch", None)
     with pytest.raises(ValueError, match="unknown split 'valid' of cifar10"):
@@ -652,6 +724,8 @@ def test_no_module_of_the_package_can_unpickle():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not forbidden & {name.split(".")[0] for name in names}, path
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("torch", "numpy"):
+                assert not {"load", "read_array"} & {a.name for a in node.names}, path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("load", "read_array"):
                 called = ast.unparse(node.func)
                 assert called != "torch.load", path
