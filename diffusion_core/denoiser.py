@@ -27,6 +27,14 @@ class Denoiser(nn.Module):
     variance, and c = the log-SNR (B,), clamped to `LOG_SNR_RANGE` = [-20, 20].
     target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is), for `edm(sigma_data)` the same.
     Raises ValueError for a sigma_data that is not positive or not the target's, and for a schedule that is none.
+
+    >>> import torch
+    >>> from diffusion_core import MLP, Denoiser, LinearVP, targets
+    >>> denoiser = Denoiser(MLP(2, width=16), LinearVP(), targets.v)
+    >>> x, t = torch.randn(4, 2), torch.full((4,), 0.3)
+    >>> alpha, sigma = denoiser.schedule(0.3)
+    >>> torch.allclose(denoiser(x, t), alpha.float() * x - sigma.float() * denoiser.predict(x, t), atol=1e-6)  # v's solve
+    True
     """
 
     def __init__(self, net: nn.Module, schedule: Schedule, target: Target, sigma_data: float = 1.0):
@@ -79,6 +87,12 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
     The image is clipped, not $x_t$; the samplers take $\hat\epsilon=(x_t-\alpha\hat x_0)/\sigma$ from the clipped image. Not stated in Ho et al. 2020's
     algorithm 2, but done in its code.
+
+    >>> import torch
+    >>> from diffusion_core import Gaussian, LinearVP, clipped
+    >>> denoise = Gaussian(torch.zeros(1), 1.0).denoiser(LinearVP())
+    >>> clipped(denoise)(torch.tensor([[-9.0], [0.0], [9.0]]), 0.1).flatten().tolist()
+    [-1.0, 0.0, 1.0]
     """
     if not low < high:
         raise ValueError(f"need low < high, got {low} and {high}")
@@ -94,6 +108,13 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
 
     Two paths at equal $\sigma/\alpha$ differ by a rescaling, so $\mathbb E[x_0\mid x_t]$ on the target is the source's denoiser at the time of equal
     log-SNR, fed with $x\,\alpha_{source}/\alpha_{target}$. Raises ValueError where the source never reaches that log-SNR.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, Straight, ring, transport
+    >>> moved = transport(ring().denoiser(LinearVP()), LinearVP(), Straight())  # a DDPM model on the path of flow matching
+    >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    >>> torch.allclose(moved(x, 0.4), ring().denoiser(Straight())(x, 0.4), atol=1e-5)
+    True
     """
     require_schedule(denoise, source)
 
@@ -110,6 +131,13 @@ def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callabl
     r"""The score of the noised data at time t, $x\mapsto\nabla\log p_t(x)=(\alpha\hat x_0(x,t)-x)/\sigma^2$: Tweedie's formula, read backwards.
 
     t: scalar or (B,). For the functions of `score_matching` and `langevin`. Raises ValueError where sigma = 0, and for a denoiser of another path.
+
+    >>> import torch
+    >>> from diffusion_core import CosineVP, ring, score_at
+    >>> schedule, x = CosineVP(), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    >>> score = score_at(ring().denoiser(schedule), schedule, 0.5)
+    >>> torch.allclose(score(x), ring().score(x, *schedule(0.5)), atol=1e-4)
+    True
     """
     require_schedule(denoise, schedule)
     alpha, sigma = schedule(double(t))
@@ -130,7 +158,15 @@ def knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
 
 
 def require_schedule(denoise: Denoise, schedule: Schedule) -> None:
-    """A denoiser that knows its schedule must be used on it."""
+    """A denoiser that knows its schedule must be used on it.
+
+    >>> from diffusion_core import CosineVP, LinearVP, ring
+    >>> from diffusion_core.denoiser import require_schedule
+    >>> require_schedule(ring().denoiser(LinearVP()), LinearVP())  # an equal path will do, it need not be the same object
+    >>> require_schedule(ring().denoiser(LinearVP()), CosineVP())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: this denoiser was made for another path (LinearVP) than the one it is used on (CosineVP); use transport(...)...
+    """
     known = getattr(denoise, "schedule", None)
     if known is not None and not known.same(schedule):
         raise ValueError(f"this denoiser was made for another path ({type(known).__name__}) than the one it is used on ({type(schedule).__name__}); use transport(denoise, denoise.schedule, schedule), or its own schedule")

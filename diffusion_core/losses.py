@@ -34,6 +34,13 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
 
     x0: (B, *D). t: scalar or (B,). weight: `snr`, `uniform`, `min_snr(5.)` ...; None is the plain $\|\hat y-y\|^2/D$: for the noise target, DDPM's
     L_simple. The noise comes from `generator`, on its device. cond goes to the network.
+
+    >>> import torch
+    >>> from diffusion_core import MLP, Denoiser, LinearVP, denoising_loss, targets
+    >>> denoiser, x0 = Denoiser(MLP(2, width=16), LinearVP(), targets.eps), torch.zeros(1000, 2)
+    >>> loss = denoising_loss(denoiser, x0, 0.5, generator=torch.Generator().manual_seed(0))
+    >>> loss.shape, round(loss.mean().item(), 1)  # an untrained network predicts 0, and the noise has variance 1
+    (torch.Size([1000]), 1.0)
     """
     x_t, y = _noised(denoiser, x0, t, generator)
     return _error(denoiser, denoiser.predict(x_t, t, **cond), y, t, weight)
@@ -63,6 +70,14 @@ def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Lo
 
     Units: the authors' code counts bits a dimension and multiplies them by N / 1000, the same .001; a scale of .001 here is .00069 there.
     Raises ValueError for settings and times that cannot be meant and for a network without a variance.
+
+    >>> import torch
+    >>> from diffusion_core import DDPM, MLP, Denoiser, denoising_loss, hybrid_loss, linear_betas, targets
+    >>> denoiser = Denoiser(MLP(2, width=16, learned_variance=True), DDPM(linear_betas(100)), targets.eps)
+    >>> x0, t, seeded = torch.zeros(4, 2), torch.tensor([0.01, 0.1, 0.5, 1.0]), lambda: torch.Generator().manual_seed(0)
+    >>> plain = hybrid_loss(100, scale=0.0, levels=None)(denoiser, x0, t, generator=seeded())
+    >>> torch.equal(plain, denoising_loss(denoiser, x0, t, generator=seeded()))  # without the bound: L_simple
+    True
     """
     if not isinstance(steps, int) or steps < 2 or not scale >= 0 or (levels is not None and levels < 2):
         raise ValueError(f"steps must be an integer of at least 2, scale not negative and levels at least 2 or None, got {steps=}, {scale=}, {levels=}")
@@ -95,23 +110,45 @@ def _snr_and_one(schedule: Schedule, t: Tensor | float, target: Target) -> tuple
 
 
 def uniform(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=1$: the plain error of the image."""
+    r"""$w=1$: the plain error of the image.
+
+    >>> from diffusion_core import LinearVP, losses, targets
+    >>> round((losses.uniform(LinearVP(), 0.3, targets.eps) * losses.snr(LinearVP(), 0.3)).item(), 6)  # in units of the noise: 1 / SNR
+    1.0
+    """
     return _snr_and_one(schedule, t, target)[1]
 
 
 def snr(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=\mathrm{SNR}$: the plain error of the noise, L_simple, for any target. Ho et al. 2020, eq. 14."""
+    r"""$w=\mathrm{SNR}$: the plain error of the noise, L_simple, for any target. Ho et al. 2020, eq. 14.
+
+    >>> from diffusion_core import LinearVP, losses, targets
+    >>> [losses.snr(LinearVP(), t, targets.eps).item() for t in (0.0, 0.5, 1.0)]  # for the noise: the plain loss, at both ends too
+    [1.0, 1.0, 1.0]
+    """
     return _snr_and_one(schedule, t, target)[0]
 
 
 def v_weight(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=\mathrm{SNR}+1$: on a VP path, the plain error of v. Salimans and Ho 2022."""
+    r"""$w=\mathrm{SNR}+1$: on a VP path, the plain error of v. Salimans and Ho 2022.
+
+    >>> from diffusion_core import CosineVP, losses, targets
+    >>> [round(losses.v_weight(CosineVP(), t, targets.v).item(), 6) for t in (0.0, 0.5, 1.0)]  # for v: the plain loss
+    [1.0, 1.0, 1.0]
+    """
     per_snr, per_one = _snr_and_one(schedule, t, target)
     return per_snr + per_one
 
 
 def truncated_snr(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
-    r"""$w=\max(\mathrm{SNR},1)$. Salimans and Ho 2022."""
+    r"""$w=\max(\mathrm{SNR},1)$. Salimans and Ho 2022.
+
+    >>> from diffusion_core import CosineVP, losses
+    >>> schedule = CosineVP()
+    >>> t = schedule.time(2.0)
+    >>> round(losses.truncated_snr(schedule, t).log().item(), 6), losses.truncated_snr(schedule, 0.9).item()
+    (2.0, 1.0)
+    """
     return torch.maximum(*_snr_and_one(schedule, t, target))
 
 
@@ -119,6 +156,11 @@ def min_snr(gamma: float = 5.0) -> Weight:
     r"""$w=\min(\mathrm{SNR},\gamma)$, in the units of every target: for the noise $\min(1,\gamma/\mathrm{SNR})$. Hang et al. 2023, section 3.4.
 
     Raises ValueError unless gamma > 0.
+
+    >>> from diffusion_core import CosineVP, losses
+    >>> schedule, weight = CosineVP(), losses.min_snr(5.0)
+    >>> round(weight(schedule, 0.1).item(), 6), round((weight(schedule, 0.9) / losses.snr(schedule, 0.9)).item(), 6)
+    (5.0, 1.0)
     """
     if not gamma > 0:
         raise ValueError(f"gamma must be positive, got {gamma}; the usual value is 5")
@@ -134,6 +176,10 @@ def edm_weight(sigma_data: float = 0.5) -> Weight:
     r"""$w=\mathrm{SNR}+1/\sigma_d^2$: $1/c_{out}^2$ of Karras et al. 2022, the plain error of their F.
 
     Raises ValueError unless sigma_data > 0.
+
+    >>> from diffusion_core import EDM, losses, targets
+    >>> [round(losses.edm_weight(0.5)(EDM(), t, targets.edm(0.5)).item(), 6) for t in (0.01, 0.5, 1.0)]  # for F: the plain loss
+    [1.0, 1.0, 1.0]
     """
     if not sigma_data > 0:
         raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
@@ -149,6 +195,13 @@ def vlb(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> T
     r"""$w=-\frac12\frac{d\,\mathrm{SNR}}{dt}=\frac{\alpha(\alpha\dot\sigma-\sigma\dot\alpha)}{\sigma^3}$: the rate of the continuous-time bound, in nats a unit of t. Kingma et al. 2021, eq. 15.
 
     On the sum over coordinates; `denoising_loss` takes the mean. Raises ValueError where a rate of the path is infinite (`Schedule.rates`).
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, losses
+    >>> schedule, t = LinearVP(), torch.linspace(0.1, 1.0, 1001, dtype=torch.float64)
+    >>> cost = torch.trapezoid(losses.vlb(schedule, t), t)  # of an error of 1 at every t
+    >>> round((2 * cost / (schedule.log_snr(0.1).exp() - schedule.log_snr(1.0).exp())).item(), 3)
+    1.0
     """
     t = double(t)
     (alpha, sigma), (d_alpha, d_sigma) = schedule(t), schedule.rates(t)
@@ -157,7 +210,14 @@ def vlb(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> T
 
 
 def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
-    r"""(n,) stratified uniform times in (0.001, 1): one in each of n equal cells, in random order of samples. Kingma et al. 2021, appendix I."""
+    r"""(n,) stratified uniform times in (0.001, 1): one in each of n equal cells, in random order of samples. Kingma et al. 2021, appendix I.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, uniform_times
+    >>> t = uniform_times(LinearVP(), 4, torch.Generator().manual_seed(0))
+    >>> [int(4 * (u - 0.001) / 0.999) for u in t.sort().values.tolist()]  # one in each quarter
+    [0, 1, 2, 3]
+    """
     device = generator.device if generator is not None else None
     offset = double(torch.rand((), generator=generator, dtype=torch.float32, device=device))
     cells = torch.arange(n, dtype=torch.float64, device=offset.device)
@@ -166,7 +226,14 @@ def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None 
 
 
 def discrete_times(steps: int) -> Times:
-    r"""Times $i/N$ with i uniform in {1, .., N}: DDPM's, both ends included. Raises ValueError unless steps is a positive integer."""
+    r"""Times $i/N$ with i uniform in {1, .., N}: DDPM's, both ends included. Raises ValueError unless steps is a positive integer.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, discrete_times
+    >>> t = discrete_times(4)(LinearVP(), 1000, torch.Generator().manual_seed(0))
+    >>> t.unique().tolist()  # never 0, where there is no noise to predict
+    [0.25, 0.5, 0.75, 1.0]
+    """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
 
@@ -178,7 +245,16 @@ def discrete_times(steps: int) -> Times:
 
 
 def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
-    r"""Times at which $\log(\sigma/\alpha)\sim\mathcal N(mean, std^2)$, cut to the path's range: Karras et al. 2022, table 1. Raises ValueError unless std > 0."""
+    r"""Times at which $\log(\sigma/\alpha)\sim\mathcal N(mean, std^2)$, cut to the path's range: Karras et al. 2022, table 1. Raises ValueError unless std > 0.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, lognormal_times
+    >>> schedule = EDM()
+    >>> t = lognormal_times(-1.2, 1.2)(schedule, 10_000, torch.Generator().manual_seed(0))
+    >>> log_sigma = schedule(t)[1].log()
+    >>> round(log_sigma.mean().item(), 1), round(log_sigma.std().item(), 1)
+    (-1.2, 1.2)
+    """
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}; the usual value is 1.2")
 

@@ -18,19 +18,39 @@ Target = Callable[[Schedule, Tensor | float], tuple[Tensor, Tensor]]
 
 
 def x0(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""The clean image: $(a,b)=(1,0)$."""
+    r"""The clean image: $(a,b)=(1,0)$.
+
+    >>> from diffusion_core import LinearVP, targets
+    >>> [c.item() for c in targets.solution(LinearVP(), targets.x0, 0.0)]  # the prediction is the image, also where there is no noise
+    [0.0, 1.0]
+    """
     t = double(t)
     return torch.ones_like(t), torch.zeros_like(t)
 
 
 def eps(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""The noise: $(a,b)=(0,1)$, Ho et al. 2020. Cannot be turned into an image where $\alpha=0$."""
+    r"""The noise: $(a,b)=(0,1)$, Ho et al. 2020. Cannot be turned into an image where $\alpha=0$.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, targets
+    >>> schedule, t, x0, noise = LinearVP(), 0.5, torch.tensor(0.3), torch.tensor(-1.2)
+    >>> alpha, sigma = schedule(t)
+    >>> c_x, c_y = targets.solution(schedule, targets.eps, t)
+    >>> round((c_x * (alpha * x0 + sigma * noise) + c_y * noise).item(), 6)  # the image again
+    0.3
+    """
     t = double(t)
     return torch.zeros_like(t), torch.ones_like(t)
 
 
 def score(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""The conditional score $-\epsilon/\sigma$: $(a,b)=(0,-1/\sigma)$. Raises ValueError where $\sigma=0$."""
+    r"""The conditional score $-\epsilon/\sigma$: $(a,b)=(0,-1/\sigma)$. Raises ValueError where $\sigma=0$.
+
+    >>> from diffusion_core import LinearVP, targets
+    >>> a, b = targets.score(LinearVP(), 0.5)
+    >>> a.item(), round((b * LinearVP()(0.5)[1]).item(), 6)
+    (0.0, -1.0)
+    """
     _, sigma = schedule(double(t))
     if not bool((sigma > 0).all()):
         raise ValueError("the score target does not exist where sigma = 0 (the clean end of the path); keep t above 0")
@@ -38,13 +58,24 @@ def score(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def v(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""$v=\alpha\epsilon-\sigma x_0$: $(a,b)=(-\sigma,\alpha)$, Salimans and Ho 2022."""
+    r"""$v=\alpha\epsilon-\sigma x_0$: $(a,b)=(-\sigma,\alpha)$, Salimans and Ho 2022.
+
+    >>> from diffusion_core import CosineVP, targets
+    >>> a, b = targets.v(CosineVP(), 1.0)
+    >>> a.item(), b.item()  # where nothing of the image is left, v is minus the image
+    (-1.0, 0.0)
+    """
     alpha, sigma = schedule(double(t))
     return -sigma, alpha
 
 
 def velocity(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""$\dot x_t=\dot\alpha x_0+\dot\sigma\epsilon$: $(a,b)=(\dot\alpha,\dot\sigma)$; on the straight path $\epsilon-x_0$. Raises ValueError where a rate is infinite."""
+    r"""$\dot x_t=\dot\alpha x_0+\dot\sigma\epsilon$: $(a,b)=(\dot\alpha,\dot\sigma)$; on the straight path $\epsilon-x_0$. Raises ValueError where a rate is infinite.
+
+    >>> from diffusion_core import Straight, targets
+    >>> [round(c.item(), 6) for c in targets.velocity(Straight(), 0.3)]  # eps - x_0
+    [-1.0, 1.0]
+    """
     return schedule.rates(double(t))
 
 
@@ -53,6 +84,11 @@ def edm(sigma_data: float = 0.5) -> Target:
 
     Solved for the image it is $c_{skip}\,x/\alpha+c_{out}F$ with $c_{skip}=\sigma_d^2/S^2$, $c_{out}=\varsigma\sigma_d/S$. Written with $\alpha$ multiplied through, so that it
     exists at both ends. Raises ValueError unless sigma_data > 0.
+
+    >>> from diffusion_core import EDM, targets
+    >>> c_x, c_y = targets.solution(EDM(), targets.edm(0.5), 0.5 / 80)  # sigma = sigma_data
+    >>> round(c_x.item(), 6), round((c_y**2).item(), 6)  # c_skip = 1/2 and c_out^2 = sigma_data^2 / 2
+    (0.5, 0.125)
     """
     if not sigma_data > 0:
         raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
@@ -74,6 +110,11 @@ def determinant(schedule: Schedule, target: Target, t: Tensor | float) -> tuple[
 
     Its zeros are where the image cannot be had from the target: $\alpha$ for the noise, $\alpha/\sigma$ for the score. Kept as powers, they cancel
     exactly against a loss weight's (`losses`).
+
+    >>> from diffusion_core import LinearVP, targets
+    >>> factor, m, n = targets.determinant(LinearVP(), targets.score, 0.5)
+    >>> factor.item(), m, n  # -alpha / sigma
+    (-1.0, 1, -1)
     """
     alpha, sigma = schedule(double(t))
     one = torch.ones_like(alpha)
@@ -92,6 +133,13 @@ def solution(schedule: Schedule, target: Target, t: Tensor | float) -> tuple[Ten
 
     For the image target this is (0, 1) at every t, $\sigma=0$ included. Raises ValueError where the target does not fix the image (noise or
     score at zero signal-to-noise ratio).
+
+    >>> import torch
+    >>> from diffusion_core import CosineVP, targets
+    >>> alpha, sigma = CosineVP()(0.5)
+    >>> c_x, c_y = targets.solution(CosineVP(), targets.v, 0.5)
+    >>> torch.allclose(c_x, alpha), torch.allclose(c_y, -sigma)  # x_0 = alpha x_t - sigma v
+    (True, True)
     """
     if target is x0:
         a, b = x0(schedule, t)

@@ -10,7 +10,15 @@ Level = Tensor | float
 
 
 class Oracle:
-    """What the exact worlds share: event shape *D, x of shape (B, *D), alpha and sigma scalars or (B,)."""
+    """What the exact worlds share: event shape *D, x of shape (B, *D), alpha and sigma scalars or (B,).
+
+    >>> import torch
+    >>> from diffusion_core import Gaussian, ring, two_peaks
+    >>> x, alpha, sigma = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), 0.8, 0.6
+    >>> tweedie = (x + sigma**2 * ring().score(x, alpha, sigma)) / alpha  # holds in every exact world
+    >>> torch.allclose(tweedie, ring().posterior_mean(x, alpha, sigma), atol=1e-5)
+    True
+    """
 
     event: torch.Size
 
@@ -46,7 +54,16 @@ class Oracle:
 
 
 class ExactDenoiser:
-    """A denoiser that is known, not learned. Its raw output (`predict`) is the image itself."""
+    """A denoiser that is known, not learned. Its raw output (`predict`) is the image itself.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, ddim, last, ring, uniform
+    >>> schedule = LinearVP()
+    >>> x = schedule.noise((1000, 2), torch.Generator().manual_seed(0))
+    >>> samples = last(ddim(ring().denoiser(schedule), schedule, x, uniform(50)))
+    >>> round(samples.norm(dim=1).median().item(), 1)  # the ring's radius
+    1.4
+    """
 
     target = staticmethod(targets.x0)
 

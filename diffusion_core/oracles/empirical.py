@@ -14,6 +14,13 @@ class Empirical(Oracle):
 
     data: (N, *D). Its exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
     is what a network that memorises would be (chapter 27). Everything asks for sigma > 0. Distances are summed in float64.
+
+    >>> import torch
+    >>> from diffusion_core import Empirical
+    >>> data = Empirical(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    >>> x = torch.tensor([[0.6, 0.6]])
+    >>> data.posterior_mean(x, 1.0, 0.01).tolist(), data.posterior_mean(x, 0.0, 1.0).tolist()  # the nearest point; the mean
+    ([[1.0, 1.0]], [[0.5, 0.5]])
     """
 
     def __init__(self, data: Tensor):

@@ -15,7 +15,13 @@ Time = Tensor | float
 
 
 class Posterior(NamedTuple):
-    r"""$q(x_s\mid x_t,x_0)=\mathcal N(c_0x_0+c_tx_t,\ \tau^2I)$ as (coef_x0, coef_xt, variance)."""
+    r"""$q(x_s\mid x_t,x_0)=\mathcal N(c_0x_0+c_tx_t,\ \tau^2I)$ as (coef_x0, coef_xt, variance).
+
+    >>> from diffusion_core import CosineVP
+    >>> coef_x0, coef_xt, variance = CosineVP().posterior(0.0, 0.5)  # a step to clean data: the image, and no noise
+    >>> coef_x0.item(), coef_xt.item(), variance.item()
+    (1.0, 0.0, 0.0)
+    """
 
     coef_x0: Tensor
     coef_xt: Tensor
@@ -23,7 +29,13 @@ class Posterior(NamedTuple):
 
 
 def per_sample(coefficient: Time, x: Tensor) -> Tensor:
-    """A coefficient, scalar or (B,), as something that multiplies `x` (B, *D): shape () or (B, 1, ..., 1), dtype and device of x."""
+    """A coefficient, scalar or (B,), as something that multiplies `x` (B, *D): shape () or (B, 1, ..., 1), dtype and device of x.
+
+    >>> import torch
+    >>> from diffusion_core import per_sample
+    >>> per_sample(torch.tensor([0.5, 2.0]), torch.ones(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 1, 1])
+    """
     coefficient = (coefficient if isinstance(coefficient, Tensor) else double(coefficient)).to(x.device, x.dtype)
     if coefficient.ndim == 0:
         return coefficient
@@ -33,7 +45,13 @@ def per_sample(coefficient: Time, x: Tensor) -> Tensor:
 
 
 def double(value: Time) -> Tensor:
-    """A number or tensor in float64, on its device (on the CPU for devices that lack float64)."""
+    """A number or tensor in float64, on its device (on the CPU for devices that lack float64).
+
+    >>> import torch
+    >>> from diffusion_core.schedules import double
+    >>> double(0.5), double(torch.ones(2)).dtype
+    (tensor(0.5000, dtype=torch.float64), torch.float64)
+    """
     if isinstance(value, Tensor) and value.device.type == "mps":
         value = value.cpu()
     return torch.as_tensor(value, dtype=torch.float64)
@@ -43,6 +61,13 @@ def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the shape, dtype and device of x, drawn on the generator's device.
 
     Several processes that share a batch hand over a `training.processes.Share` in place of a generator: this process's rows of the whole batch's noise.
+
+    >>> import torch
+    >>> from diffusion_core.schedules import normal_like
+    >>> x = torch.zeros(1000, 2, dtype=torch.float64)
+    >>> noise = normal_like(x, torch.Generator().manual_seed(0))
+    >>> noise.shape == x.shape, noise.dtype == x.dtype, round(noise.std().item(), 1)
+    (True, True, 1.0)
     """
     share = getattr(generator, "normal_like", None)
     if share is not None:
@@ -51,7 +76,18 @@ def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 class Schedule(ABC):
-    """`schedule(t) -> (alpha, sigma)` for t in [0, 1], a scalar or (B,); both come in the shape and floating dtype of t (float64 for numbers)."""
+    """`schedule(t) -> (alpha, sigma)` for t in [0, 1], a scalar or (B,); both come in the shape and floating dtype of t (float64 for numbers).
+
+    >>> import torch
+    >>> from diffusion_core import Schedule
+    >>> class Quadratic(Schedule):  # a path of your own: alpha = 1 - t^2, sigma = t
+    ...     def _alpha(self, t): return 1 - t**2
+    ...     def _sigma2(self, t): return t**2
+    ...     def _time(self, log_snr): return 2 / (torch.exp(log_snr / 2) + torch.sqrt(torch.exp(log_snr) + 4))
+    >>> path = Quadratic()
+    >>> round(path.time(path.log_snr(0.3)).item(), 6), path.transition(0.0, 0.5)[0].item(), path.rates(0.5)[0].item()
+    (0.3, 0.75, -1.0)
+    """
 
     @abstractmethod
     def _alpha(self, t: Tensor) -> Tensor: ...

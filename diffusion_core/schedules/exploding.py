@@ -12,6 +12,11 @@ class GeometricVE(Schedule):
     r"""$\alpha=1$, $\sigma(t)=\sigma_{min}(\sigma_{max}/\sigma_{min})^t$, NCSN's ladder in continuous time (Song et al. 2021, eq. 31).
 
     The path has a floor, $\sigma(0)=\sigma_{min}$: samplers end with one denoising step. Raises ValueError unless 0 < sigma_min < sigma_max.
+
+    >>> from diffusion_core import GeometricVE
+    >>> schedule = GeometricVE(sigma_min=0.01, sigma_max=100.0)
+    >>> [round(schedule(t)[1].item(), 6) for t in (0.0, 0.25, 0.5, 1.0)]  # each quarter multiplies the noise by 10
+    [0.01, 0.1, 1.0, 100.0]
     """
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0):
@@ -34,7 +39,14 @@ class GeometricVE(Schedule):
 
 
 class EDM(Schedule):
-    r"""$\alpha=1$, $\sigma(t)=\sigma_{max}t$: noise itself as time, Karras et al. 2022 (there $t=\sigma$, here t runs to 1)."""
+    r"""$\alpha=1$, $\sigma(t)=\sigma_{max}t$: noise itself as time, Karras et al. 2022 (there $t=\sigma$, here t runs to 1).
+
+    >>> from diffusion_core import EDM
+    >>> schedule = EDM(sigma_max=80.0)
+    >>> alpha, sigma = schedule(0.5)
+    >>> alpha.item(), sigma.item(), round(schedule.log_snr(0.5).item(), 3)  # the last is -2 log 40
+    (1.0, 40.0, -7.378)
+    """
 
     def __init__(self, sigma_max: float = 80.0):
         if not 0 < sigma_max < math.inf:

@@ -15,6 +15,15 @@ class Learned(nn.Module, Schedule):
     net: float64 (B,) or () -> the same shape, strictly decreasing, such as `MonotoneLogSNR`. Its log-SNR is finite at both ends, so this
     path has a floor $\sigma(0)>0$ and $\alpha(0)=\sqrt{1-\sigma(0)^2}$; the inverse is found by bisection. Times move to the net's device and back.
     Raises ValueError when the net does not decrease.
+
+    >>> import torch
+    >>> from diffusion_core import Learned, MonotoneLogSNR
+    >>> schedule = Learned(MonotoneLogSNR(lowest=-5.0, highest=10.0))
+    >>> [round(bound, 6) for bound in schedule.log_snr_range()]
+    [-5.0, 10.0]
+    >>> alpha, sigma = schedule(torch.tensor([0.0, 0.5, 1.0]))
+    >>> torch.allclose(alpha**2 + sigma**2, torch.ones(3)), alpha.requires_grad
+    (True, True)
     """
 
     def __init__(self, net: Callable[[Tensor], Tensor]):
@@ -52,6 +61,13 @@ class MonotoneLogSNR(nn.Module):
     r"""$\lambda(t)=\lambda_0+(\lambda_1-\lambda_0)\,\frac{h(t)-h(0)}{h(1)-h(0)}$ with $h(t)=a_0t+\sum_ka_k\,\mathrm{sigmoid}(b_kt+c_k)$, all $a,b>0$.
 
     Increasing h by construction, ends fixed at (highest, lowest) log-SNR; float64 parameters. Kingma et al. 2021, appendix H, made small.
+
+    >>> import torch
+    >>> from diffusion_core import MonotoneLogSNR
+    >>> net = MonotoneLogSNR(generator=torch.Generator().manual_seed(0))
+    >>> log_snr = net(torch.linspace(0, 1, 101, dtype=torch.float64))
+    >>> bool((log_snr.diff() < 0).all()), round(log_snr[0].item(), 6), round(log_snr[-1].item(), 6)
+    (True, 13.3, -5.0)
     """
 
     def __init__(self, lowest: float = -5.0, highest: float = 13.3, features: int = 16, generator: torch.Generator | None = None):

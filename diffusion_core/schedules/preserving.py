@@ -13,6 +13,12 @@ class LinearVP(Schedule):
     r"""The continuous DDPM: $\beta(t)=\beta_{min}+(\beta_{max}-\beta_{min})t$, $\alpha^2=e^{-B(t)}$, $\sigma^2=1-e^{-B(t)}$ with $B(t)=\int_0^t\beta$.
 
     Song et al. 2021 (SDE), eq. 32-33. Raises ValueError unless 0 < beta_min <= beta_max.
+
+    >>> from diffusion_core import LinearVP
+    >>> schedule = LinearVP()
+    >>> alpha, sigma = schedule(0.5)
+    >>> round((alpha**2 + sigma**2).item(), 12), round(schedule.diffusion2(0.5).item(), 6)  # g^2 is beta(t)
+    (1.0, 10.05)
     """
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
@@ -43,7 +49,14 @@ class LinearVP(Schedule):
 
 
 class SubVP(LinearVP):
-    r"""$\alpha=e^{-B/2}$ as in `LinearVP`, $\sigma=1-e^{-B}$: the standard deviation, not the variance. Song et al. 2021 (SDE), eq. 29."""
+    r"""$\alpha=e^{-B/2}$ as in `LinearVP`, $\sigma=1-e^{-B}$: the standard deviation, not the variance. Song et al. 2021 (SDE), eq. 29.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, SubVP
+    >>> (alpha, sigma), (same, vp_sigma) = SubVP()(0.3), LinearVP()(0.3)
+    >>> torch.equal(alpha, same), torch.allclose(sigma, vp_sigma**2)  # the noise of the VP path, squared
+    (True, True)
+    """
 
     def _sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(-self.integral(t))
@@ -60,6 +73,14 @@ class CosineVP(Schedule):
 
     Written with sines of the complementary angle $a(t)=\frac\pi2\frac{1-t}{1+s}$, so that $\alpha(1)=0$ exactly, and
     $\sigma^2=\sin(a_0-a)\sin(a_0+a)/\sin^2a_0$, which keeps its digits near t = 0. Raises ValueError unless s > 0.
+
+    >>> from diffusion_core import CosineVP
+    >>> schedule = CosineVP()
+    >>> alpha, sigma = schedule(1.0)
+    >>> alpha.item(), sigma.item()  # no signal at t = 1, to the last digit
+    (0.0, 1.0)
+    >>> round(schedule.time(0.0).item(), 3)  # where signal and noise are equal
+    0.496
     """
 
     def __init__(self, s: float = 0.008):
@@ -86,6 +107,11 @@ class SigmoidVP(Schedule):
     r"""$\alpha^2=\frac{S(e)-S(u)}{S(e)-S(b)}$ with $u=b+(e-b)t$ and $S(u)=\mathrm{sigmoid}(u/\tau)$, $b$ = start, $e$ = end. Chen 2023, algorithm 1.
 
     $\alpha(1)=0$ exactly. Raises ValueError unless start < end and tau > 0.
+
+    >>> from diffusion_core import SigmoidVP
+    >>> alpha, sigma = SigmoidVP(-3.0, 3.0)(0.5)
+    >>> round((alpha**2).item(), 6), round((sigma**2).item(), 6)  # symmetric ends: half and half in the middle
+    (0.5, 0.5)
     """
 
     def __init__(self, start: float = -3.0, end: float = 3.0, tau: float = 1.0):

@@ -15,6 +15,14 @@ class Shifted(Schedule):
     $\alpha=1$. Hoogeboom et al. 2023 ("simple diffusion"): for images of side d a cosine path takes $s=d/64$, that is
     $\lambda+2\log(64/d)$. On `Straight` it is the time shift $t'=st/(1+(s-1)t)$ of Esser et al. 2024 (SD3).
     s > 1 adds noise, s < 1 takes noise away. Raises ValueError for s outside (0, inf) and for a path that keeps none of the three (`SubVP`).
+
+    >>> import math
+    >>> from diffusion_core import CosineVP, Shifted, Straight
+    >>> round((Shifted(CosineVP(), 4.0).log_snr(0.3) - CosineVP().log_snr(0.3)).item() / math.log(4), 6)
+    -2.0
+    >>> alpha, sigma = Shifted(Straight(), 3.0)(0.5)  # t' = 3t / (1 + 2t) of the straight path
+    >>> round(sigma.item(), 6)
+    0.75
     """
 
     def __init__(self, schedule: Schedule, shift: float):
@@ -59,6 +67,11 @@ class ZeroTerminalSNR(Schedule):
     first knot, t = 1/N, instead). $\alpha_t-\alpha_1$ is $\alpha_1\,\mathrm{expm1}(\frac12\int_t^1\beta)$ on paths that know their integral
     (`LinearVP`, `DDPM`), and a plain difference on others, which loses digits as t nears 1.
     Raises ValueError for a path that is not variance-preserving.
+
+    >>> from diffusion_core import DDPM, ZeroTerminalSNR, linear_betas
+    >>> schedule = DDPM(linear_betas())
+    >>> round(schedule(1.0)[0].item(), 4), ZeroTerminalSNR(schedule)(1.0)[0].item()
+    (0.0064, 0.0)
     """
 
     def __init__(self, schedule: Schedule):

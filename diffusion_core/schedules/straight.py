@@ -7,7 +7,13 @@ from diffusion_core.schedules.base import Schedule
 
 
 class Straight(Schedule):
-    r"""$\alpha=1-t$, $\sigma=t$ (Lipman et al. 2023 and Liu et al. 2023 with time reversed, Esser et al. 2024 as here)."""
+    r"""$\alpha=1-t$, $\sigma=t$ (Lipman et al. 2023 and Liu et al. 2023 with time reversed, Esser et al. 2024 as here).
+
+    >>> from diffusion_core import Straight
+    >>> schedule = Straight()
+    >>> [round(rate.item(), 6) for rate in schedule.rates(0.3)]  # the velocity of a point is eps - x_0 at every t
+    [-1.0, 1.0]
+    """
 
     def _alpha(self, t: Tensor) -> Tensor:
         return 1 - t
