@@ -54,7 +54,35 @@ def double(value: Time) -> Tensor:
     """
     if isinstance(value, Tensor) and value.device.type == "mps":
         value = value.cpu()
-    return torch.as_tensor(value, dtype=torch.float64)
+    try:
+        return torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"expected a number or a tensor of numbers, got {type(value).__name__} {value!r:.40}") from error
+
+
+def drawn_on(generator: torch.Generator | None, otherwise: torch.device | str | None = None) -> torch.device | str | None:
+    """Where random numbers are drawn: on the generator's device, `otherwise` without one. Raises ValueError for what is no generator, such as a seed."""
+    if generator is None:
+        return otherwise
+    if not hasattr(generator, "device"):
+        raise ValueError(f"generator must be a torch.Generator or None, got {type(generator).__name__} {generator!r:.40}; a seed n becomes torch.Generator().manual_seed(n)")
+    return generator.device
+
+
+def require_path(schedule: object) -> None:
+    """Raises ValueError unless it is a schedule."""
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {_named(schedule)}")
+
+
+def require_callable(function: object, what: str, form: str) -> None:
+    """Raises ValueError unless it is something to call: `what` it is, and of which `form`."""
+    if not callable(function) or isinstance(function, type):
+        raise ValueError(f"{what} must be a callable {form}, got {_named(function)}")
+
+
+def _named(value: object) -> str:
+    return f"the class {value.__name__} (call it to make one)" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -72,7 +100,7 @@ def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     share = getattr(generator, "normal_like", None)
     if share is not None:
         return share(x)
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device if generator is not None else x.device).to(x.device)
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=drawn_on(generator, x.device)).to(x.device)
 
 
 class Schedule(ABC):
@@ -181,14 +209,18 @@ class Schedule(ABC):
         r"""Checked s < t in float64 and $\sigma^2_{t|s}/\sigma_t^2=1-e^{\lambda_t-\lambda_s}$."""
         u, v = _checked(s), _checked(t)
         u = u.to(v.device)
+        if u.ndim and v.ndim and u.shape != v.shape:
+            raise ValueError(f"s and t must be scalars or have one shape (B,), got {tuple(u.shape)} and {tuple(v.shape)}")
         if not bool((u < v).all()):
             raise ValueError("a transition runs from s to a later t: every s must be smaller than its t (t = 1 is noise)")
         return u, v, -torch.expm1(self._log_snr(v) - self._log_snr(u))
 
     def noise(self, shape: Sequence[int], generator: torch.Generator | None = None, dtype: torch.dtype | None = None, device: torch.device | str | None = None, t: float | Tensor = 1.0) -> Tensor:
         r"""$\sigma_t\epsilon$ at one time: what sampling starts from, with t = `times[0]` where a grid starts below 1. Drawn on the generator's device, then moved to `device`."""
-        where = generator.device if generator is not None else device
-        eps = torch.randn(shape, generator=generator, dtype=dtype, device=where)
+        sizes = torch.Size((shape,) if isinstance(shape, int) else shape)
+        if min(sizes, default=0) < 0 or (dtype is not None and not dtype.is_floating_point):
+            raise ValueError(f"noise needs sizes of at least 0 and a floating dtype, got {tuple(sizes)} and {dtype}")
+        eps = torch.randn(sizes, generator=generator, dtype=dtype, device=drawn_on(generator, device))
         return (per_sample(self._sigma(_checked(t)).detach(), eps) * eps).to(device if device is not None else eps.device)
 
     def same(self, other: "Schedule") -> bool:
