@@ -4,6 +4,7 @@ Samplers, likelihoods and solvers know a model by nothing but this callable and 
 guided model are all denoisers. Derived in chapters 05 (targets), 10 (`score_at`) and 14 (`transport`).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_core.schedules import Schedule, double, per_sample
-from diffusion_core.targets import Target, solution
+from diffusion_core.schedules.base import require_callable, require_path
+from diffusion_core.targets import Target, edm, solution
 
 __all__ = ["Denoiser", "clipped", "require_schedule", "score_at", "transport"]
 
@@ -39,10 +41,14 @@ class Denoiser(nn.Module):
 
     def __init__(self, net: nn.Module, schedule: Schedule, target: Target, sigma_data: float = 1.0):
         super().__init__()
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
-        if not isinstance(schedule, Schedule):
-            raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {type(schedule).__name__}")
+        require_callable(net, "net", "(x, c, **cond) -> y, such as MLP(2)")
+        require_path(schedule)
+        require_callable(target, "target", "(schedule, t) -> (a, b): targets.x0, eps, score, v, velocity or edm(sigma_data)")
+        uncalled: object = edm
+        if target is uncalled:
+            raise ValueError("target must be one of targets.edm(sigma_data), got targets.edm itself: call it with the standard deviation of the data, targets.edm(0.5)")
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data, the standard deviation of the data, must be positive and finite, got {sigma_data}")
         meant = getattr(target, "sigma_data", sigma_data)
         if meant != sigma_data:
             raise ValueError(f"the target was made for sigma_data = {meant} and the denoiser for {sigma_data}; give both the standard deviation of the data: Denoiser(net, schedule, edm({meant}), sigma_data={meant})")
@@ -65,11 +71,23 @@ class Denoiser(nn.Module):
             raise ValueError(f"{type(self.net).__name__} has no output for the variance; build it with learned_variance=True, or use posterior_variance, transition_variance or analytic_variance")
 
     def _outputs(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
+            raise ValueError(f"x must be a floating tensor of shape (B, *D), got {f'{x.dtype} of shape {tuple(x.shape)}' if isinstance(x, Tensor) else type(x).__name__}")
         u = double(t)
         alpha, sigma = self.schedule(u)
         c_in = torch.rsqrt((alpha * self.sigma_data) ** 2 + sigma**2)
         log_snr = (2 * (alpha.log() - sigma.log())).clamp(*LOG_SNR_RANGE)
-        return self.net(per_sample(c_in, x) * x, log_snr.to(x.device, x.dtype).expand(len(x)), **cond)
+        y = self.net(per_sample(c_in, x) * x, log_snr.to(x.device, x.dtype).expand(len(x)), **cond)
+        self._require_shape(y, x)
+        return y
+
+    def _require_shape(self, y: Any, x: Tensor) -> None:
+        """An answer of another shape would spread over x without a word."""
+        doubled = getattr(self.net, "learned_variance", False)
+        wanted = (len(x), 2 * x.shape[1], *x.shape[2:]) if doubled and x.ndim > 1 else tuple(x.shape)
+        if not isinstance(y, Tensor) or y.shape != wanted:
+            shown = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"{type(self.net).__name__} must return a tensor of shape {wanted} for x of shape {tuple(x.shape)}{' (learned_variance is true)' if doubled else ''}, got {shown}; a network that predicts a variance too says so by learned_variance = True")
 
     def forward(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). Raises ValueError where the target does not fix the image."""
@@ -94,8 +112,9 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     >>> clipped(denoise)(torch.tensor([[-9.0], [0.0], [9.0]]), 0.1).flatten().tolist()
     [-1.0, 0.0, 1.0]
     """
+    require_callable(denoise, "the denoiser", "(x, t) -> E[x_0 | x_t]")
     if not low < high:
-        raise ValueError(f"need low < high, got {low} and {high}")
+        raise ValueError(f"need low < high, the range of the data, got {low} and {high}")
 
     def denoise_clipped(x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         return denoise(x, t, **cond).clamp(low, high)
@@ -117,6 +136,7 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
     True
     """
     require_schedule(denoise, source)
+    require_path(target)
 
     def transported(x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
         u = double(t)
@@ -167,6 +187,8 @@ def require_schedule(denoise: Denoise, schedule: Schedule) -> None:
     Traceback (most recent call last):
     ValueError: this denoiser was made for another path (LinearVP) than the one it is used on (CosineVP); use transport(...)...
     """
+    require_callable(denoise, "the denoiser", "(x, t) -> E[x_0 | x_t]")
+    require_path(schedule)
     known = getattr(denoise, "schedule", None)
     if known is not None and not known.same(schedule):
         raise ValueError(f"this denoiser was made for another path ({type(known).__name__}) than the one it is used on ({type(schedule).__name__}); use transport(denoise, denoise.schedule, schedule), or its own schedule")

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from diffusion_core.schedules.base import drawn_on, require_callable
+
 __all__ = ["divergence", "draw_probes", "hutchinson", "jacobian", "score_of"]
 
 Field = Callable[[Tensor], Tensor]
@@ -69,7 +71,7 @@ def draw_probes(x: Tensor, n: int = 1, kind: str = "rademacher", generator: torc
     _require_batch(x)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of probes must be a positive integer, got {n!r}")
-    where = generator.device if generator is not None else x.device
+    where = drawn_on(generator, x.device)
     shape = (n, *x.shape)
     if kind == "rademacher":
         return (2 * torch.randint(2, shape, generator=generator, device=where) - 1).to(x)
@@ -85,6 +87,8 @@ def score_of(log_prob: Callable[[Tensor], Tensor]) -> Field:
     not (B,), and for those that no differentiable path connects with x.
     """
 
+    require_callable(log_prob, "log_prob", "x -> the log-density, (B, *D) -> (B,)")
+
     def score(x: Tensor) -> Tensor:
         build = torch.is_grad_enabled()
         with _recording():
@@ -99,6 +103,7 @@ def score_of(log_prob: Callable[[Tensor], Tensor]) -> Field:
 
 def evaluated(f: Field, x: Tensor) -> Tensor:
     """f(x). Raises ValueError unless it has the shape of x."""
+    require_callable(f, "a field, such as a score,", "x -> (B, *D)")
     y = f(x)
     if not isinstance(y, Tensor) or y.shape != x.shape:
         raise ValueError(f"a field, such as a score, must return the shape of x, {tuple(x.shape)}, got {_shown(y)}")

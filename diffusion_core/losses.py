@@ -16,6 +16,7 @@ from diffusion_core.denoiser import Denoiser
 from diffusion_core.importance import knots
 from diffusion_core.likelihood import discretized_log_prob, gaussian_kl
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+from diffusion_core.schedules.base import drawn_on, require_callable
 from diffusion_core.targets import Target
 from diffusion_core.variance import range_variance
 
@@ -47,7 +48,11 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
 
 
 def _noised(denoiser: Denoiser, x0: Tensor, t: Tensor | float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """x_t, and the target y of the same noise."""
+    """x_t, and the target y of the same noise. The door of the losses."""
+    if not (hasattr(denoiser, "predict") and hasattr(denoiser, "schedule") and hasattr(denoiser, "target")):
+        raise ValueError(f"denoiser must be a Denoiser, got {type(denoiser).__name__}; a network becomes one by Denoiser(net, schedule, target)")
+    if not (isinstance(x0, Tensor) and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
+        raise ValueError(f"x0 must be a floating tensor of shape (B, *D) with at least one sample, got {f'{x0.dtype} of shape {tuple(x0.shape)}' if isinstance(x0, Tensor) else type(x0).__name__}")
     alpha, sigma = denoiser.schedule(double(t))
     a, b = denoiser.target(denoiser.schedule, t)
     eps = normal_like(x0, generator)
@@ -55,6 +60,8 @@ def _noised(denoiser: Denoiser, x0: Tensor, t: Tensor | float, generator: torch.
 
 
 def _error(denoiser: Denoiser, prediction: Tensor, y: Tensor, t: Tensor | float, weight: Weight | None) -> Tensor:
+    if weight is not None:
+        require_callable(weight, "weight", "(schedule, t, target) -> w, such as losses.snr or losses.min_snr(5.0), or None")
     loss = (prediction - y).square().reshape(len(y), -1).mean(1)
     return loss if weight is None else weight(denoiser.schedule, t, denoiser.target).to(loss.device, loss.dtype) * loss
 
@@ -218,7 +225,9 @@ def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None 
     >>> [int(4 * (u - 0.001) / 0.999) for u in t.sort().values.tolist()]  # one in each quarter
     [0, 1, 2, 3]
     """
-    device = generator.device if generator is not None else None
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n, the number of times, must be a positive integer, got {n!r}")
+    device = drawn_on(generator)
     offset = double(torch.rand((), generator=generator, dtype=torch.float32, device=device))
     cells = torch.arange(n, dtype=torch.float64, device=offset.device)
     shuffled = torch.randperm(n, generator=generator, device=device).to(offset.device)
@@ -238,7 +247,7 @@ def discrete_times(steps: int) -> Times:
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
-        i = torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device if generator is not None else None)
+        i = torch.randint(1, steps + 1, (n,), generator=generator, device=drawn_on(generator))
         return double(i) / steps
 
     return times
@@ -259,7 +268,7 @@ def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
         raise ValueError(f"std must be positive, got {std}; the usual value is 1.2")
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
-        z = double(torch.randn(n, generator=generator, dtype=torch.float32, device=generator.device if generator is not None else None))
+        z = double(torch.randn(n, generator=generator, dtype=torch.float32, device=drawn_on(generator)))
         low, high = schedule.log_snr_range()
         return schedule.time((-2 * (mean + std * z)).clamp(low, high))
 

@@ -4,6 +4,7 @@ A target is a function `(schedule, t) -> (a, b)` (float64, the shape of t). With
 prediction into the denoised image, $\hat x_0=(b\,x_t-\sigma\hat y)/(\alpha b-\sigma a)$. Derived in chapter 05.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -90,8 +91,8 @@ def edm(sigma_data: float = 0.5) -> Target:
     >>> round(c_x.item(), 6), round((c_y**2).item(), 6)  # c_skip = 1/2 and c_out^2 = sigma_data^2 / 2
     (0.5, 0.125)
     """
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data, the standard deviation of the data, must be positive and finite, got {sigma_data}")
     return _EDM(float(sigma_data))
 
 

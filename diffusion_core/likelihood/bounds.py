@@ -19,6 +19,7 @@ from diffusion_core.denoiser import Denoise, require_schedule
 from diffusion_core.likelihood.gaussians import discretized_log_prob, gaussian_kl, per_sample_sum
 from diffusion_core.likelihood.units import bits_per_dim
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
+from diffusion_core.schedules.base import drawn_on, require_callable
 from diffusion_core.variance import Variance, posterior_variance
 
 
@@ -76,6 +77,7 @@ def vlb(
     infinite), and for samples < 1.
     """
     variance = posterior_variance if variance is None else variance
+    require_callable(variance, "variance", "(schedule, x, s, t) -> tau^2, such as transition_variance")
     times = _checked(denoise, schedule, x0, times, samples)
     floored = bool(schedule(times[-1])[1] > 0)
     noisy = times if floored else times[:-1]
@@ -131,8 +133,8 @@ def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, sa
     times = double(times).detach().cpu()
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()) or times[-1] != 0:
         raise ValueError("times must be a grid of at least two strictly decreasing times that ends at 0, such as uniform(50): the bound is one of the clean data")
-    if not (isinstance(samples, int) and samples >= 1 and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
-        raise ValueError(f"need at least one sample in x0, floating, of shape (B, *D), and samples of at least 1, got {tuple(x0.shape)}, {x0.dtype} and {samples!r}")
+    if not (isinstance(samples, int) and samples >= 1 and isinstance(x0, Tensor) and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
+        raise ValueError(f"need at least one sample in x0, floating, of shape (B, *D), and samples of at least 1, got {f'{x0.dtype} of shape {tuple(x0.shape)}' if isinstance(x0, Tensor) else type(x0).__name__} and {samples!r}")
     return times
 
 
@@ -161,6 +163,6 @@ def _positive(tau2: Tensor, s: Tensor, t: Tensor) -> Tensor:
 
 def _stratified(n: int, generator: torch.Generator | None) -> Tensor:
     """(n,) one uniform number in each of n equal cells of (0, 1), in random order."""
-    where = generator.device if generator is not None else None
-    u = torch.rand(n, generator=generator, dtype=torch.float32 if where is not None and where.type == "mps" else torch.float64, device=where)
+    where = torch.device(drawn_on(generator) or "cpu")
+    u = torch.rand(n, generator=generator, dtype=torch.float32 if where.type == "mps" else torch.float64, device=where)
     return ((torch.arange(n, dtype=torch.float64) + double(u).cpu()) / n)[torch.randperm(n, generator=generator, device=where).cpu()]

@@ -20,6 +20,7 @@ def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: 
     std that is not positive, and for x0 that are not levels.
     """
     x0, mean = double(x0), double(mean)
+    _require_one_shape(x0, mean)
     std = _like(std, x0)
     if not bool((std > 0).all()):
         raise ValueError("std must be positive: a Gaussian without width has no density")
@@ -44,9 +45,17 @@ def gaussian_kl(mean_p: Tensor, var_p: Tensor | float, mean_q: Tensor, var_q: Te
     Means (B, *D); variances scalar, (B,) or like the means, positive. In float64. $r-1-\log r$ is taken from $r-1$, which keeps its digits near equal variances.
     """
     mean_p, mean_q = double(mean_p), double(mean_q)
+    _require_one_shape(mean_p, mean_q)
     var_p, var_q = _like(var_p, mean_p), _like(var_q, mean_p)
+    if not bool((var_p > 0).all() & (var_q > 0).all()):
+        raise ValueError("variances must be positive: the divergence from or to a Gaussian without width is infinite or has no meaning")
     excess = (var_p - var_q) / var_q
     return per_sample_sum(0.5 * (excess - torch.log1p(excess) + (mean_p - mean_q).square() / var_q), mean_p)
+
+
+def _require_one_shape(x: Tensor, mean: Tensor) -> None:
+    if x.ndim < 1 or x.shape != mean.shape:
+        raise ValueError(f"both must have one shape, (B, *D), got {tuple(x.shape)} and {tuple(mean.shape)}")
 
 
 def _like(value: Tensor | float, x: Tensor) -> Tensor:

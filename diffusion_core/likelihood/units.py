@@ -19,7 +19,7 @@ def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> 
 
 def mean_and_stderr(values: Tensor) -> tuple[float, float]:
     """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
+    values = double(values).detach()
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")
-    values = double(values.detach())
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))

@@ -30,7 +30,7 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
     positive(n)
     if not 0 < step < 4:
         raise ValueError(f"step, a share of each level's variance, must lie in (0, 4), got {step}; from 4 on the chain diverges. NCSN's epsilon / sigma_L^2 is 0.2")
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     yield x
     before = float(alpha[0])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
 from diffusion_core.schedules import Schedule, double
+from diffusion_core.schedules.base import require_path
 
 
 def uniform(n: int) -> Tensor:
@@ -19,6 +20,7 @@ def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float 
 
     lo and hi default to the path's own ends where they are finite, else to -10 and 10. Raises ValueError for values that the path never takes.
     """
+    require_path(schedule)
     low, high = schedule.log_snr_range()
     if lo is None:
         lo = low if math.isfinite(low) else -10.0
@@ -34,7 +36,8 @@ def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max:
 
     Raises ValueError for noise levels that the path never takes.
     """
-    if not (0 < sigma_min < sigma_max and rho > 0):
+    require_path(schedule)
+    if not (0 < sigma_min < sigma_max < math.inf and 0 < rho < math.inf):
         raise ValueError(f"need 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, positive(n), dtype=torch.float64).log()))
@@ -47,6 +50,7 @@ def asinh_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: 
     crosses that stretch in a few. knee: in units of the data's standard deviation, for data that have about 1. Ours, chosen on mixtures for `unipc` (see
     `benchmarks/solver_error.py`). Raises ValueError for noise levels that the path never takes.
     """
+    require_path(schedule)
     if not (0 < sigma_min < sigma_max < math.inf and 0 < knee < math.inf):
         raise ValueError(f"need 0 < sigma_min < sigma_max and knee > 0, got {sigma_min}, {sigma_max}, {knee}")
     ends = math.asinh(knee / sigma_max), math.asinh(knee / sigma_min)
@@ -54,8 +58,8 @@ def asinh_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: 
     return _then_zero(schedule.time(2 * level.log()))
 
 
-def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The checked grid on the CPU in float64, with the path on it."""
+def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> tuple[Denoise, Tensor, Tensor, Tensor]:
+    """The denoiser, held to the shape of x; the checked grid on the CPU in float64, with alpha and sigma of the path on it."""
     require_schedule(denoise, schedule)
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 1):
         raise ValueError("x, the start, must be a floating tensor of shape (B, *D); schedule.noise((B, *D)) makes one")
@@ -63,7 +67,20 @@ def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
         raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
     with torch.no_grad():
-        return times, *schedule(times)
+        return _answering(denoise), times, *schedule(times)
+
+
+def _answering(denoise: Denoise) -> Denoise:
+    """The same denoiser, which raises where it returns another shape than that of x: it would spread over the state without a word."""
+
+    def denoise_checked(x: Tensor, t: Tensor | float) -> Tensor:
+        image = denoise(x, t)
+        if not isinstance(image, Tensor) or image.shape != x.shape:
+            shown = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"the denoiser must return the image E[x_0 | x_t], a tensor of the shape of x, {tuple(x.shape)}, got {shown}")
+        return image
+
+    return denoise_checked
 
 
 def require_signal(times: Tensor, alpha: Tensor) -> None:
@@ -74,7 +91,7 @@ def require_signal(times: Tensor, alpha: Tensor) -> None:
 
 def positive(n: int) -> int:
     """A number of steps. Raises ValueError unless it is a positive integer."""
-    if not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of steps must be a positive integer, got {n!r}")
     return n
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion_core.jacobians import Field, evaluated, score_of
 from diffusion_core.samplers.grids import positive
 from diffusion_core.schedules import double, normal_like, per_sample
+from diffusion_core.schedules.base import drawn_on, require_callable
 
 
 def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -25,6 +26,7 @@ def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: t
     """
     drift, scale = _checked_step(x, step)
     positive(n)
+    require_callable(score, "score", "x -> the score, (B, *D) -> (B, *D)")
     yield x
     for _ in range(n):
         x = x + drift * evaluated(score, x) + scale * normal_like(x, generator)
@@ -63,6 +65,7 @@ def mala(
     """
     drift, scale = _checked_step(x, step)
     positive(n)
+    require_callable(log_prob, "log_prob", "x -> the log-density, (B, *D) -> (B,)")
     x = x.detach()
     score = score_of(log_prob) if score is None else score
     value = log_prob(x)
@@ -85,7 +88,7 @@ def _metropolis(
             value_y, slope_y = log_prob(y), evaluated(score, y)
             back = z + scale / 2 * (slope + slope_y)  # x = y + drift * slope_y - scale * back: the noise that leads back, without the digits that x - y loses
             ratio = double(value_y) - double(value) + 0.5 * (_square(z) - _square(back))
-            u = 1 - torch.rand(len(x), generator=generator, dtype=torch.float32, device=generator.device if generator is not None else x.device)
+            u = 1 - torch.rand(len(x), generator=generator, dtype=torch.float32, device=drawn_on(generator, x.device))
             accepted = (double(u).log().to(ratio.device) <= ratio).to(x.device)
             keep = accepted.reshape(-1, *[1] * (x.ndim - 1))
             x, slope, value = torch.where(keep, y, x), torch.where(keep, slope_y, slope), torch.where(accepted, value_y, value)

@@ -24,7 +24,7 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iter
     numbers where alpha is small. Order 2, on any path. Two calls of the denoiser a step and one on the step to sigma = 0, which is not corrected: 2n - 1 for
     n steps. Raises ValueError for a bad grid and where alpha = 0.
     """
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     ratio = (sigma[1:] * alpha[:-1]) / (sigma[:-1] * alpha[1:])
     euler = alpha[1:] * (1 - ratio)
@@ -45,7 +45,7 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> 
     DPM-Solver++(2M). Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
     `ddim`. Raises ValueError for a bad grid.
     """
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     half_log_snr = alpha.log() - sigma.log()
     h = half_log_snr.diff()
     gain = -alpha[1:] * torch.expm1(-h)
@@ -94,7 +94,7 @@ def unipc(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, order:
 
 
 def _multistep(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, order: int, corrector: int, plain_end: bool = False) -> Iterator[Tensor]:
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     half_log_snr = (alpha.log() - sigma.log()).numpy()
     scale = alpha[1:, None].numpy()
     weights = multistep_weights(half_log_snr, order)
@@ -151,5 +151,5 @@ def multistep_weights(half_log_snr: np.ndarray, order: int, ahead: bool = False)
 
 
 def _checked_order(order: int, most: int) -> None:
-    if not isinstance(order, int) or not 1 <= order <= most:
+    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= most:
         raise ValueError(f"the polynomial goes through 1 to {most} denoised images, got {order!r}")

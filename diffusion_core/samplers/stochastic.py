@@ -14,6 +14,7 @@ from diffusion_core.denoiser import Denoise
 from diffusion_core.samplers.grids import checked_grid, require_signal
 from diffusion_core.samplers.walks import floor_step
 from diffusion_core.schedules import Schedule, double, normal_like
+from diffusion_core.schedules.base import require_path
 
 
 def forward_euler_maruyama(schedule: Schedule, x: Tensor, times: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -22,6 +23,7 @@ def forward_euler_maruyama(schedule: Schedule, x: Tensor, times: Tensor, generat
     Weak order 1, and strong order 1 since g does not depend on x. Yields the state at each time. Raises ValueError unless the grid increases, and where the SNR is
     0 or infinite before its end: from $\sigma=0$ take the first state from $q(x_t\mid x_0)$, which is known.
     """
+    require_path(schedule)
     times = double(times).detach().cpu()
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
         raise ValueError("the forward SDE runs on a grid of at least two strictly increasing times, such as torch.linspace(0.01, 1, 100)")
@@ -46,7 +48,7 @@ def euler_maruyama(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tenso
     """
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise, the factor nu of g, must be a finite number of at least 0 (0 the probability flow, 1 the reverse SDE), got {noise}")
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     with torch.no_grad():
         h, g2 = -times.diff(), schedule.diffusion2(times[:-1])
@@ -83,7 +85,7 @@ def predictor_corrector(
         raise ValueError(f"predictor must be 'reverse_diffusion' or 'ancestral', got {predictor!r}")
     if not isinstance(corrections, int) or corrections < 0 or not 0 < snr < math.inf:
         raise ValueError(f"corrections must be an integer of at least 0 and snr positive, got {corrections!r} and {snr}")
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         if predictor == "ancestral":
             gain, keep, variance = schedule.posterior(times[1:], times[:-1])
@@ -125,7 +127,7 @@ def churned_heun(
     """
     if not (0 <= s_churn < math.inf and 0 <= s_tmin <= s_tmax and 0 <= s_noise < math.inf):
         raise ValueError(f"need s_churn >= 0, 0 <= s_tmin <= s_tmax and s_noise >= 0, got {s_churn}, {s_tmin}, {s_tmax} and {s_noise}")
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
     level = sigma / alpha
     before, after = level[:-1], level[1:]

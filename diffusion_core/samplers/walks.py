@@ -8,6 +8,7 @@ from torch import Tensor
 from diffusion_core.denoiser import Denoise
 from diffusion_core.samplers.grids import checked_grid
 from diffusion_core.schedules import Schedule, normal_like, per_sample
+from diffusion_core.schedules.base import require_callable
 from diffusion_core.variance import Variance, posterior_variance, transition_variance
 
 
@@ -21,7 +22,7 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
-    times, alpha, sigma = checked_grid(denoise, schedule, x, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         tau = eta * schedule.posterior(times[1:], times[:-1]).variance.sqrt() if eta > 0 else torch.zeros_like(alpha[1:])
     closer = (alpha[:-1] * sigma[1:]) / (alpha[1:] * sigma[:-1])
@@ -43,7 +44,8 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
     `diffusion_core.variance`. The step to sigma = 0 is noiseless.
     """
     variance = posterior_variance if variance is None else variance
-    times, _, sigma = checked_grid(denoise, schedule, x, times)
+    require_callable(variance, "variance", "(schedule, x, s, t) -> tau^2, such as posterior_variance")
+    denoise, times, _, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         c_0, c_x, _ = schedule.posterior(times[1:], times[:-1])
         known = variance in (posterior_variance, transition_variance)  # the same for every state: the whole grid at once
@@ -70,7 +72,7 @@ def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tens
     Data carry no noise to predict ($\sigma=0$ and the denoiser is not called there): the first noisy time t predicts it, from $\alpha_tx_0$. On a path with a floor
     and a grid that ends at t = 0, that time is 0 itself, and the states are one more, as in `ddim`. Raises ValueError for a bad grid.
     """
-    times, alpha, sigma = checked_grid(denoise, schedule, x0, times)
+    denoise, times, alpha, sigma = checked_grid(denoise, schedule, x0, times)
     path = list(zip(times, alpha.tolist(), sigma.tolist()))[::-1]
     yield x0
     x = x0
@@ -90,6 +92,8 @@ def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tens
 
 def last(states: Iterable[Tensor]) -> Tensor:
     """The sample: the last state of a sampler. Raises ValueError when there is none."""
+    if isinstance(states, Tensor):
+        raise ValueError(f"last takes the states that a sampler yields, got one tensor of shape {tuple(states.shape)}: last(ddim(...))")
     state = None
     for state in states:
         pass
