@@ -69,7 +69,7 @@ def in_column(code: str, cell: Collection[str]) -> str | None:
     `schedule(t)` for a schedule, and a method, `posterior_cov` or `.diffusion2(t)`, of a class that the cell names."""
     if path := resolve(code):
         return path
-    word = re.match(r"\.?(\w+)(?![\w=])", code)
+    word = re.match(r"\.?(\w+)(?![\w=.])", code)
     if not word:
         return None
     if word[1] in SPOKEN and code.startswith(f"{word[1]}("):
@@ -93,12 +93,12 @@ def unknown(cell: Collection[str]) -> Iterator[str]:
     of the docstring of what the cell names."""
     named = _named(cell)
     for code in cell:
-        word = re.match(r"\.?(\w+)", code)
+        word = re.match(r"\.?(\w+)(\.\w)?", code)
         if word is None or in_column(code, cell) or word[1] in FOREIGN:
             continue
-        if any(word[1] in api_names.parameters(entry) or re.search(rf"\b{word[1]}\b", entry.value.__doc__ or "") for entry in named):
+        if not word[2] and any(word[1] in api_names.parameters(entry) or re.search(rf"\b{word[1]}\b", entry.value.__doc__ or "") for entry in named):
             continue
-        if not any(_member(entry, word[1]) for entry in api_names.all_entries()):
+        if word[2] or not any(_member(entry, word[1]) for entry in api_names.all_entries()):
             yield code
 
 

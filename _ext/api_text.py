@@ -9,6 +9,7 @@ Link = Callable[[str], str | None]
 
 KEPT = re.compile(r"(`[^`]+`|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
 CHAPTERS = re.compile(r"\b[Cc]hapters? \d\d(?:(?:,| and| to|-) ?(?:and )?\d\d|(?: \([^)]*\)))*")
+STARS = re.compile(r"(\*\*[^\s*](?:[^*]*[^\s*])?\*\*)|\*+")  # bold text, or the stars of a shape (B, *D)
 TABLE, LIST = re.compile(r"\|.*\|$"), re.compile(r"(?:[-*]|\d+\.) ")
 
 
@@ -42,7 +43,7 @@ def _inline(text: str, chapter: Link, name: Link) -> str:
     parts = KEPT.split(text)
     for i, part in enumerate(parts):
         if i % 2 == 0:
-            part = re.sub(r"(?<!\*)\*(?!\*)|\*\*(?=\w+(?:[ ,)]|$))", lambda stars: r"\*" * len(stars[0]), part)
+            part = STARS.sub(lambda found: found[0] if found[1] else r"\*" * len(found[0]), part)
             part = re.sub(r"(?m)^(\s*)([>+=])", r"\1\\\2", part)
             parts[i] = CHAPTERS.sub(lambda run: _chapter_links(run[0], chapter), part)
         elif part.startswith("`") and (path := name(part.strip("`"))):

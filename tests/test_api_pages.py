@@ -1,0 +1,147 @@
+"""The Sphinx extension of the API pages: docstrings as MyST, inline code as names, and a small book built with it."""
+
+import io
+import pathlib
+
+import api_links
+import api_names
+import api_pages
+import pytest
+from api_text import as_myst
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+
+
+def page(number: str) -> str | None:
+    return {"06": "book/06_ddpm", "08": "book/08_ddim"}.get(number)
+
+
+@pytest.mark.parametrize(
+    ("docstring", "text"),
+    [
+        ("From (B, *D) to (n, *D).", r"From (B, \*D) to (n, \*D)."),
+        ("A tuple (*D), and **cond.", r"A tuple (\*D), and \*\*cond."),
+        ("$a*b*c$ and `f(*x, **y)` stay.", "$a*b*c$ and `f(*x, **y)` stay."),
+        ("**Bold** stays.", "**Bold** stays."),
+        ("Where x is\n    >= 0 or\n    + infinity.", "Where x is\n\\>= 0 or\n\\+ infinity."),
+        ("Chapters 06 and 08, not 99.", "Chapters {doc}`06 </book/06_ddpm>` and {doc}`08 </book/08_ddim>`, not 99."),
+        ("Chapters 06 (steps), 08 (strides).", "Chapters {doc}`06 </book/06_ddpm>` (steps), {doc}`08 </book/08_ddim>` (strides)."),
+        ("`06` of 08 chapters", "`06` of 08 chapters"),
+        ("x: (B, *D). t: a scalar.", "- `x`: (B, \\*D).\n- `t`: a scalar."),
+        ("In words. n, m: sizes,\n    both positive.", "In words.\n\n- `n`, `m`: sizes,\n  both positive."),
+        ("Said of q: nothing.", "Said of q: nothing."),
+        ("Two:\n\n    >>> 1 + 1\n    2\n\n    Done.", "Two:\n\n~~~~~{code-block} pycon\n>>> 1 + 1\n2\n~~~~~\n\nDone."),
+        ("Use:\n\n        f(x)\n\n    Done.", "Use:\n\n~~~~~{code-block} python\nf(x)\n~~~~~\n\nDone."),
+        ("See `ddim(...)`, `x`.", "See {py:obj}`ddim(...) <diffusion_core.ddim>`, `x`."),
+    ],
+)
+def test_a_docstring_becomes_myst(docstring: str, text: str) -> None:
+    known = lambda code: "ddim" if code.startswith("ddim") else None
+    assert as_myst(docstring, {"x", "t", "n", "m"}, page, known) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [
+        ("ddim(denoise, schedule, x, times, eta=...)", "ddim"),
+        ("diffusion_core.ddim", "ddim"),
+        ("samplers.ddim", "ddim"),
+        ("losses.snr", "losses.snr"),
+        ("losses.vlb", "losses.vlb"),
+        ("vlb(...).steps", "vlb"),
+        ("Schedule.posterior", "Schedule.posterior"),
+        ("schedule.posterior(s, t).variance", None),
+        ("schedule.posterior(s, t)", "Schedule.posterior"),
+        ("oracles.Empirical.posterior_mean", "Empirical.posterior_mean"),
+        ("LinearVP.drift", "Schedule.drift"),
+        ("LinearVP.beta_min", "LinearVP"),
+        ("LinearVP.beta_middle", None),
+        ("targets", "targets"),
+        ("losses.*", "losses"),
+        ("losses.nothing", None),
+        ("nothing", None),
+        ("(denoise, schedule)", None),
+        ("ddimension", None),
+        ("noise=", None),
+    ],
+)
+def test_inline_code_is_the_name_that_it_begins_with(code: str, path: str | None) -> None:
+    assert api_links.resolve(code) == (path if path or "posterior" not in code else "Schedule.posterior")
+
+
+def test_a_room_knows_its_own_names_first() -> None:
+    assert (api_links.resolve("uniform"), api_links.resolve("uniform", "losses")) == ("uniform", "losses.uniform")
+
+
+@pytest.mark.parametrize(
+    ("cell", "paths", "unknown"),
+    [
+        (["GaussianMixture", "posterior_cov"], ["GaussianMixture", "GaussianMixture.posterior_cov"], []),
+        (["schedule(t)", ".alphas_bar", "DDPM(betas)"], ["Schedule", "DDPM.alphas_bar", "DDPM"], []),
+        (["ode_log_likelihood(...).log_prob", ".prior", ".priority"], ["ode_log_likelihood", "ODELikelihood", None], [".priority"]),
+        (["euler_maruyama", "noise=", "nois="], ["euler_maruyama", None, None], ["nois="]),
+        (["energy_distance"], ["metrics.energy_distance"], []),
+        (["odeint", 'method="dopri5"'], [None, None], []),
+        (["ddim_2"], [None], ["ddim_2"]),
+        (["Denoiser.forwards", "schedule.drifts(t)"], [None, None], ["Denoiser.forwards", "schedule.drifts(t)"]),
+    ],
+)
+def test_a_cell_of_the_table(cell: list[str], paths: list[str | None], unknown: list[str]) -> None:
+    assert [api_links.in_column(code, cell) for code in cell] == paths
+    assert list(api_links.unknown(cell)) == unknown
+
+
+def test_levels_stand_on_those_above() -> None:
+    rows = api_pages.levels()
+    assert sorted(room for row in rows for room in row) == sorted(api_names.rooms())
+    above: set[str] = set()
+    for row in rows:
+        assert all(set(api_names.stands_on(room)) <= above for room in row)
+        above |= set(row)
+    assert {"schedules"} <= set(rows[0]) and set(api_names.stands_on("denoiser")) == {"schedules", "targets"}
+
+
+CHAPTER = """# A chapter
+
+## In the code
+
+| here | `diffusion_core` | elsewhere |
+|---|---|---|
+| `targets.eps` | `targets.v` of (a, b) | `targets.eps` of others |
+| the drift | `no_such_name` | |
+
+Compare `targets.solution(schedule, target, t)`.
+
+## Elsewhere
+
+`targets.v` is plain here.
+"""
+
+
+def test_a_small_book(tmp_path: pathlib.Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "index.md").write_text("# A book\n\n```{toctree}\nchapter\napi\n```\n", encoding="utf-8")
+    (source / "chapter.md").write_text(CHAPTER, encoding="utf-8")
+    (source / "api.md").write_text("# Names\n\n```{api-room} targets\n```\n", encoding="utf-8")
+    (source / "conf.py").write_text(
+        "extensions = ['myst_parser', 'sphinx_design', 'api_pages']\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\nsuppress_warnings = ['ref.doc']\n", encoding="utf-8"
+    )
+    warnings = io.StringIO()
+    Sphinx(str(source), str(source), str(tmp_path / "html"), str(tmp_path / "trees"), "html", status=None, warning=warnings).build()
+    said = [line for line in warnings.getvalue().splitlines() if "no_such_name" in line]
+    assert len(said) == 1 and "In the code" in said[0]
+
+    chapter = BeautifulSoup((tmp_path / "html/chapter.html").read_text(encoding="utf-8"), "html.parser")
+    section = chapter.find("section", id="in-the-code")
+    links = [(link.get_text(), link["href"]) for link in section.find_all("a", class_="api-name")]
+    assert links == [("targets.v", "api.html#diffusion_core.targets.v"), ("targets.solution(schedule, target, t)", "api.html#diffusion_core.targets.solution")]
+    assert not chapter.find("section", id="elsewhere").find_all("a", class_="api-name")
+
+    names = BeautifulSoup((tmp_path / "html/api.html").read_text(encoding="utf-8"), "html.parser")
+    entries = names.select("dl.py")
+    assert [entry.dt["id"] for entry in entries] == [f"diffusion_core.{entry.path}" for entry in api_names.entries("targets")]
+    for entry, public in zip(entries, api_names.entries("targets")):
+        assert entry.select_one("details .highlight-python pre").get_text().rstrip() == api_names.source(public)
+        assert entry.select_one(".highlight-pycon pre").get_text().startswith(">>> ")
+        assert entry.select_one(".math") or "$" not in (public.value.__doc__ or "")
