@@ -5,7 +5,7 @@ READY := .venv/.ready
 SITE := _build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read lint test execute bench
+.PHONY: help setup book read lint test execute bench mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,3 +42,10 @@ execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=bo
 
 bench: $(READY) ## measure training, sampling, learning and import against diffusers, on this machine
 	@for script in training_step sampler_overhead score_error_2d import_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+.mutants/tool: tests/mutation/requirements.txt | $(READY)
+	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ -r $< && touch $@
+
+mutants: $(READY) .mutants/tool ## break 200 formulas on purpose, one at a time, and see which no test notices (takes an hour; goes on where it was stopped)
+	$(BIN)/python scripts/mutate.py run
+	$(BIN)/python scripts/mutate.py table
