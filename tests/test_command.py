@@ -18,6 +18,7 @@ from diffusion_core.denoiser import Denoiser
 from diffusion_core.progress import Progress
 from diffusion_core.training import fit, load_run, vocabulary
 from diffusion_core.training.command import main
+from diffusion_core.training.gallery import draw_samples
 from diffusion_core.training.run import Run
 from diffusion_core.training.words import phrase
 
@@ -145,11 +146,27 @@ def test_samples_are_written_and_are_the_denoisers(tmp_path):
     assert x.shape == (70, 2) and x.isfinite().all() and x.unique(dim=0).shape == x.shape
     seen = []
     denoiser.net.register_forward_hook(lambda net, inputs, y: seen.append(len(y)))
-    from diffusion_core.training.gallery import draw_samples
-
     assert torch.equal(draw_samples(denoiser, (2,), None, 70, 4, seed=0), x)
     assert seen == [64] * 4 + [6] * 4
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sampled_images_are_clipped_and_asked_for_by_class():
+    class Bright(torch.nn.Module):
+        seen: list[list[int]] = []
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(7.0))
+
+        def forward(self, x, c, label):
+            self.seen.append(label.tolist())
+            return self.weight * torch.ones_like(x)
+
+    denoiser = Denoiser(Bright(), schedules.CosineVP(), targets.x0)
+    x = draw_samples(denoiser, (1, 4, 4), 3, n=5, steps=2, seed=0, batch_size=4)
+    assert torch.equal(x, torch.ones(5, 1, 4, 4))
+    assert Bright.seen == [[0, 1, 2, 0]] * 2 + [[1]] * 2
 
 
 def test_help_lists_everything(capsys):
