@@ -273,6 +273,7 @@ def test_more_samples_of_the_same_images_tighten_the_error():
 def test_mean_and_stderr_of_four_numbers_also_with_a_graph():
     values = f64([1.0, 2.0, 4.0, 9.0]).requires_grad_()
     assert mean_and_stderr(2 * values) == pytest.approx((8.0, 2 * (38 / 3 / 4) ** 0.5), rel=1e-12)   # squared deviations 9 + 4 + 0 + 25, over 3
+    assert mean_and_stderr(f64([1.0, 3.0])) == pytest.approx((2.0, 1.0), rel=1e-12)   # two are enough
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
@@ -286,6 +287,8 @@ def test_mean_and_stderr_of_four_numbers_also_with_a_graph():
     (lambda d, s, x: continuous_vlb(d, s, x, 0.0, levels=None), "t_min"),
     (lambda d, s, x: continuous_vlb(d, s, x, 1.0, levels=None), "t_min"),
     (lambda d, s, x: discretized_log_prob(x / 3, x, 0.0), "std must be positive"),
+    (lambda d, s, x: discretized_log_prob(x[:1], x[:1], 1.0), "must hold values"),   # inside [-1, 1], between two levels
+    (lambda d, s, x: discretized_log_prob(x[1:], x[1:], 1.0), "must hold values"),   # outside, a whole number of bins away
     (lambda d, s, x: bits_per_dim(1.0, 0), "dims"), (lambda d, s, x: mean_and_stderr(x[:1]), "at least two"),
 ])
 def test_what_has_no_bound_raises(wrong, message):

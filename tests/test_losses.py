@@ -60,8 +60,10 @@ def test_weights_are_the_brute_force_coefficients(schedule_name):
 def test_weights_on_the_image_are_the_weights_themselves():
     schedule = LinearVP()
     alpha, sigma = (c.numpy() for c in schedule(TIMES))
-    for weight, formula in WEIGHTS.values():
-        np.testing.assert_allclose(weight(schedule, TIMES).numpy(), formula(alpha**2 / sigma**2), rtol=1e-12)
+    snr = alpha**2 / sigma**2
+    as_published = [(losses.min_snr(), np.minimum(snr, 5)), (losses.edm_weight(), snr + 1 / 0.5**2)]  # the constants of Hang et al. and Karras et al.
+    for weight, want in [(weight, formula(snr)) for weight, formula in WEIGHTS.values()] + as_published:
+        np.testing.assert_allclose(weight(schedule, TIMES).numpy(), want, rtol=1e-12)
 
 
 INF = math.inf
