@@ -209,6 +209,8 @@ def test_other_bad_calls_raise():
         (lambda: karras_grid(EDM(), 0), "positive integer"),
         (lambda: asinh_grid(EDM(), 5, 80.0, 0.002), "sigma_min < sigma_max"), (lambda: asinh_grid(EDM(), 5, knee=0.0), "knee > 0"), (lambda: asinh_grid(EDM(), 5, knee=math.inf), "knee > 0"), (lambda: asinh_grid(EDM(), 0), "positive integer"),
         (lambda: asinh_grid(GeometricVE(), 5), "takes log-SNRs from"),
+        *((lambda grid=grid, low=low: grid(EDM(), 5, low, 80.0), "0 < sigma_min") for grid in (karras_grid, asinh_grid) for low in (0.0, -0.5, math.nan)),
+        (lambda: karras_grid(EDM(), 5, rho=-7.0), "rho > 0"), (lambda: asinh_grid(EDM(), 5, knee=-5.0), "knee > 0"), (lambda: asinh_grid(EDM(), 5, sigma_max=math.inf), "sigma_max"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -17,6 +17,7 @@ from diffusion_core import (
     LinearVP,
     MonotoneLogSNR,
     Schedule,
+    Shifted,
     SigmoidVP,
     SubVP,
     cosine_betas,
@@ -178,7 +179,11 @@ def test_times_are_differentiable():
     (lambda: DDPM([0.1, 1.0]), "inside"), (lambda: DDPM([0.0, 0.1]), "inside"), (lambda: DDPM([]), "sequence"), (lambda: DDPM([[0.1]]), "sequence"), (lambda: DDPM([0.1, math.nan]), "inside"),
     (lambda: linear_betas(20), "more than 20"), (lambda: linear_betas(0), "positive integer"), (lambda: linear_betas(10.0), "positive integer"), (lambda: scaled_linear_betas(10, 0.0), "inside"),
     (lambda: cosine_betas(10, largest=1.0), "largest"), (lambda: cosine_betas(-1), "positive integer"), (lambda: Learned(lambda t: t), "decrease"), (lambda: Learned(lambda t: 1 / (0.5 - t)), "decrease"),
-    (lambda: MonotoneLogSNR(1.0, 0.0), "lowest < highest"),
+    (lambda: MonotoneLogSNR(1.0, 0.0), "lowest < highest"), (lambda: scaled_linear_betas(10, 0.1, 1.0), "inside"), (lambda: scaled_linear_betas(10, 0.1, 0.0), "inside"),
+    (lambda: linear_betas(30, 0.1, 1.0), "leave"), (lambda: linear_betas(30, 1.0, 0.1), "leave"), (lambda: linear_betas(30, 0.1, 0.0), "leave"), (lambda: cosine_betas(10, largest=0.0), "largest"),
+    (lambda: GeometricVE(-1.0, 1.0), "sigma_min"), (lambda: GeometricVE(1.0, float("inf")), "sigma_min"), (lambda: EDM(-1.0), "sigma_max"), (lambda: EDM(float("inf")), "sigma_max"),
+    (lambda: CosineVP(-0.5), "offset s"), (lambda: CosineVP(float("inf")), "offset s"), (lambda: SigmoidVP(tau=-1.0), "tau"), (lambda: SigmoidVP(tau=float("inf")), "tau"),
+    (lambda: SigmoidVP(-3.0, float("inf")), "start"), (lambda: Shifted(CosineVP(), 0.0), "shift"), (lambda: Shifted(CosineVP(), -1.0), "shift"), (lambda: Shifted(CosineVP(), float("inf")), "shift"),
 ])
 def test_what_cannot_be_a_path_raises(make, message):
     with pytest.raises(ValueError, match=message):
