@@ -1,7 +1,6 @@
 """fit: what it minimizes, that it repeats, what it averages, how it stops, and what it shows to whom."""
 
 import math
-import subprocess
 import sys
 import textwrap
 
@@ -253,33 +252,6 @@ def test_without_accelerate_the_error_names_the_extra(monkeypatch):
         fit(scale_denoiser(), points(), 2)
 
 
-def test_two_processes_share_the_gradient_and_nothing_else(tmp_path):
-    """Both processes end with the same weights, although each saw other samples."""
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent("""
-        import os, sys, torch
-        from diffusion_core import Denoiser, LinearVP, targets
-        from diffusion_core.models import MLP
-        from diffusion_core.training import fit
-        rank = int(os.environ["RANK"])
-        torch.manual_seed(rank)
-        seen = []
-        class Watched(MLP):
-            def forward(self, x, c):
-                seen.append(x.detach())
-                return super().forward(x, c)
-        denoiser = Denoiser(Watched(2, width=8), LinearVP(), targets.v)
-        average, losses = fit(denoiser, torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), 4, batch_size=8, generator=torch.Generator().manual_seed(0))
-        torch.save({"weights": [p.detach() for p in average.parameters()], "losses": losses, "seen": seen}, f"{sys.argv[1]}/{rank}.pt")
-    """))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", script, tmp_path]
-    subprocess.run([str(part) for part in launch], check=True, capture_output=True, timeout=240)
-    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(one["weights"], two["weights"]))
-    assert torch.equal(one["losses"], two["losses"])
-    assert all(a.shape == (4, 2) and not torch.equal(a, b) for a, b in zip(one["seen"], two["seen"]))
-
-
 class TestProgress:
     def test_nobody_watches_nothing_shows(self, capfd):
         fit(scale_denoiser(), points(), 3, generator=seeded())
@@ -295,6 +267,16 @@ class TestProgress:
                 line.advance(loss)
         shown = capfd.readouterr().err
         assert "loss 1.5" in shown and "3/4" in shown and shown.endswith("\r\x1b[K")
+
+    def test_steps_of_an_earlier_process_count_but_not_in_the_rate(self, monkeypatch, capfd):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        clock = iter(range(100))
+        monkeypatch.setattr("diffusion_core.progress.time.perf_counter", lambda: float(next(clock)))
+        with Progress(1000, done=900) as line:
+            for loss in (3.0, 1.0):
+                line.advance(loss)
+        last = capfd.readouterr().err.split("\r")[-2]
+        assert "902/1000" in last and "1.00it/s" in last and "loss 2" in last
 
     def test_the_environment_silences_it(self, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -38,7 +38,10 @@ def data_record(x0: Tensor, cond: dict[str, Tensor]) -> dict[str, str]:
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """One line for each entry in which a record of a checkpoint and one of this call differ."""
-    return [_difference(name, there.get(name), here.get(name)) for name in sorted({*there, *here}) if not _equal(there.get(name), here.get(name))]
+    unlike = {name for name in {*there, *here} if not _equal(there.get(name), here.get(name))}
+    if "schedule" in unlike:
+        unlike -= {"path"}
+    return [_difference(name, there.get(name), here.get(name)) for name in sorted(unlike)]
 
 
 def described(thing: Any, depth: int = 4) -> str:
