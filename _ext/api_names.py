@@ -166,20 +166,19 @@ def signature(entry: Entry) -> str:
 
 
 def _constructor(cls: type) -> str:
-    """The arguments of `__init__`, or of the fields where a dataclass or a named tuple has written none."""
+    """The arguments of `__init__`, or the fields, inherited ones first, where a dataclass or a named tuple has written none."""
+    fields: list[str] = []
     for base in cls.__mro__:
-        if not base.__module__.startswith("diffusion_core."):
-            break
         module = base.__module__.removeprefix("diffusion_core.")
-        node = definitions(module).get(base.__name__)
+        node = definitions(module).get(base.__name__) if base.__module__.startswith("diffusion_core.") else None
         if not isinstance(node, ast.ClassDef):
             break
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
                 return _arguments(module, item, skip=1, returns=False)
-        if hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields"):
-            return f"({', '.join(_segment(module, item) for item in node.body if isinstance(item, ast.AnnAssign))})"
-    return ""
+        fields = [_segment(module, item) for item in node.body if isinstance(item, ast.AnnAssign)] + fields
+    has_fields = hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields")
+    return f"({', '.join(fields)})" if has_fields else ""
 
 
 def _segment(module: str, node: ast.AST) -> str:

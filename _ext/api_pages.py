@@ -67,14 +67,13 @@ def readers(entry: Entry) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
 
 def entry_text(entry: Entry) -> str:
     """One entry as MyST: a directive of the Python domain with everything inside."""
+    code = fenced("python", api_names.source(entry))
     if entry.is_constant:
-        kind, arguments, doc = "data", "", ""
-    else:
-        kind, arguments = ("class" if isinstance(entry.value, type) else "function"), api_names.signature(entry)
-        doc = _docstring(entry.value.__doc__ or "", entry)
-    parts = [doc, *(_method(entry, method) for method in api_names.methods(entry)), _chapters(entry)]
-    parts.append(f"::::{{dropdown}} Source code\n`diffusion_core/{entry.module.replace('.', '/')}.py`\n\n{fenced('python', api_names.source(entry))}\n::::")
-    return _directive(8, f"py:{kind}", entry.path + arguments, "\n\n".join(filter(None, parts)))
+        return _directive(8, "py:data", entry.path, f"{code}\n\n{_chapters(entry)}")
+    kind = "py:class" if isinstance(entry.value, type) else "py:function"
+    parts = [_docstring(entry.value.__doc__ or "", entry), *(_method(entry, method) for method in api_names.methods(entry)), _chapters(entry)]
+    parts.append(f"::::{{dropdown}} Source code\n`diffusion_core/{entry.module.replace('.', '/')}.py`\n\n{code}\n::::")
+    return _directive(8, kind, entry.path + api_names.signature(entry), "\n\n".join(filter(None, parts)))
 
 
 def _method(entry: Entry, method: api_names.Method) -> str:

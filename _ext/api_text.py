@@ -10,6 +10,7 @@ Link = Callable[[str], str | None]
 KEPT = re.compile(r"(`[^`]+`|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
 CHAPTERS = re.compile(r"\b[Cc]hapters? \d\d(?:(?:,| and| to|-) ?(?:and )?\d\d|(?: \([^)]*\)))*")
 STARS = re.compile(r"(\*\*[^\s*](?:[^*]*[^\s*])?\*\*)|\*+")  # bold text, or the stars of a shape (B, *D)
+RESULT = re.compile(r"(?<=[.)])\s+(?=(?:Raises|Returns|Yields|Errors)\b)")  # where the last argument's explanation ends
 TABLE, LIST = re.compile(r"\|.*\|$"), re.compile(r"(?:[-*]|\d+\.) ")
 
 
@@ -70,6 +71,7 @@ def _items(text: str, parameters: Collection[str]) -> str:
         return text
     ends = [place.start() for place in places[1:]] + [len(text)]
     items = [(place[1], text[place.end() : end].strip()) for place, end in zip(places, ends)]
-    before = text[: places[0].start()].strip()
-    listed = "\n".join(f"- {', '.join(f'`{word}`' for word in re.split(', | and ', names))}: " + what.replace("\n", "\n  ") for names, what in items)
-    return f"{before}\n\n{listed}" if before else listed
+    names, last = items[-1]
+    last, *after = RESULT.split(last, maxsplit=1)
+    listed = [f"- {', '.join(f'`{word}`' for word in re.split(', | and ', names))}: " + what.replace("\n", "\n  ") for names, what in [*items[:-1], (names, last)]]
+    return "\n\n".join(filter(None, [text[: places[0].start()].strip(), "\n".join(listed), *after]))

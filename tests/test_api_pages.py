@@ -29,6 +29,7 @@ def page(number: str) -> str | None:
         ("`06` of 08 chapters", "`06` of 08 chapters"),
         ("x: (B, *D). t: a scalar.", "- `x`: (B, \\*D).\n- `t`: a scalar."),
         ("In words. n, m: sizes,\n    both positive.", "In words.\n\n- `n`, `m`: sizes,\n  both positive."),
+        ("x: a tensor.\n    Raises ValueError for t: none.", "- `x`: a tensor.\n\nRaises ValueError for t: none."),
         ("Said of q: nothing.", "Said of q: nothing."),
         ("Two:\n\n    >>> 1 + 1\n    2\n\n    Done.", "Two:\n\n~~~~~{code-block} pycon\n>>> 1 + 1\n2\n~~~~~\n\nDone."),
         ("Use:\n\n        f(x)\n\n    Done.", "Use:\n\n~~~~~{code-block} python\nf(x)\n~~~~~\n\nDone."),
