@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.schedules import Schedule, double
+from diffusion_core.schedules.base import drawn_on
 
 __all__ = ["LossSecondMoment"]
 
@@ -19,6 +20,13 @@ class LossSecondMoment:
     no time is lost for good and no weight exceeds 1 / floor (their code has .001 too, the paper does not mention it).
     The weighted loss has the mean that uniform i give, $\frac1N\sum_iL_i$, and for losses that do not vary at fixed i the least variance.
     Raises ValueError for settings or losses that cannot be meant.
+
+    >>> import torch
+    >>> from diffusion_core import LossSecondMoment
+    >>> times = LossSecondMoment(steps=2, history=1)
+    >>> times.update(torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0]))
+    >>> [round(p, 2) for p in times.probabilities.tolist()], [round(w, 2) for w in times.weights(torch.tensor([0.5, 1.0])).tolist()]
+    ([0.25, 0.75], [2.0, 0.67])
     """
 
     def __init__(self, steps: int, history: int = 10, floor: float = 1e-3):
@@ -39,7 +47,7 @@ class LossSecondMoment:
 
     def __call__(self, schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
         """(n,) independent times, float64, on the generator's device."""
-        p = self.probabilities.to(generator.device if generator is not None else "cpu")
+        p = self.probabilities.to(drawn_on(generator, "cpu"))
         return double(torch.multinomial(p, n, replacement=True, generator=generator) + 1) / self.steps
 
     def weights(self, t: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ __all__ = [
 
 def _pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """Both samples as float64 matrices on the CPU, after a look at their shapes and values."""
+    for z in (x, y):
+        if not isinstance(z, Tensor):
+            raise ValueError(f"a sample must be a tensor (N, *D), got {type(z).__name__}; torch.as_tensor makes one")
     if x.ndim < 2 or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"two samples must be (N, *D) and (M, *D) with the same D, got {tuple(x.shape)} and {tuple(y.shape)}")
     if min(len(x), len(y)) < least:
@@ -173,6 +176,11 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
     27.0
     """
     cov_x, cov_y = cov_x.double(), cov_y.double()
+    for mean, cov in ((mean_x, cov_x), (mean_y, cov_y)):
+        if mean.ndim != 1 or cov.shape != (len(mean), len(mean)) or mean.shape != mean_x.shape:
+            raise ValueError(f"means must have one shape (D,) and covariances (D, D), got means {tuple(mean_x.shape)} and {tuple(mean_y.shape)}, covariances {tuple(cov_x.shape)} and {tuple(cov_y.shape)}")
+        if not bool(cov.isfinite().all() & mean.isfinite().all()) or not torch.allclose(cov, cov.mT, rtol=1e-6, atol=1e-9):
+            raise ValueError("means and covariances must be finite and covariances symmetric; use (C + C.mT) / 2")
     values, vectors = torch.linalg.eigh(cov_x)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()

@@ -19,12 +19,27 @@ Variance = Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
 
 
 def posterior_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    r"""$\tilde\beta$: $\sigma_{t|s}^2\sigma_s^2/\sigma_t^2$, the variance of $q(x_s\mid x_t,x_0)$; right for data at one point."""
+    r"""$\tilde\beta$: $\sigma_{t|s}^2\sigma_s^2/\sigma_t^2$, the variance of $q(x_s\mid x_t,x_0)$; right for data at one point.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, posterior_variance, transition_variance
+    >>> schedule, x, s, t = LinearVP(), torch.zeros(1), torch.tensor(0.4), torch.tensor(0.5)
+    >>> ratio = posterior_variance(schedule, x, s, t) / transition_variance(schedule, x, s, t)
+    >>> torch.allclose(ratio, (schedule(s)[1] / schedule(t)[1]) ** 2)
+    True
+    """
     return schedule.posterior(s, t).variance
 
 
 def transition_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    r"""$\beta$: $\sigma_{t|s}^2$, the variance of $q(x_t\mid x_s)$; right for data from $\mathcal N(0,I)$ on a VP path."""
+    r"""$\beta$: $\sigma_{t|s}^2$, the variance of $q(x_t\mid x_s)$; right for data from $\mathcal N(0,I)$ on a VP path.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, transition_variance
+    >>> schedule, x, t = LinearVP(), torch.zeros(1), torch.tensor(0.5)
+    >>> torch.allclose(transition_variance(schedule, x, torch.tensor(0.0), t), schedule(t)[1] ** 2)  # from clean data to t
+    True
+    """
     return schedule.transition(s, t)[1]
 
 
@@ -34,6 +49,14 @@ def range_variance(schedule: Schedule, v: Tensor, s: Tensor, t: Tensor) -> Tenso
     v: (B, *D), the network's raw output: -1 is $\tilde\beta$, 1 is $\beta$, and nothing keeps it between them. s, t: scalars or (B,). Returns (B, *D) in
     v's dtype. At a step to $\sigma_s=0$, where $\tilde\beta=0$ has no logarithm, its place is taken by the $\tilde\beta$ of the step before on a grid of equal
     strides, from 2t - s (at most 1) to t: on DDPM's grid $\tilde\beta_2$, as in the paper's code. Raises ValueError when there is no such step: a grid of one.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, posterior_variance, transition_variance
+    >>> from diffusion_core.variance import range_variance
+    >>> schedule, v, s, t = LinearVP(), torch.tensor([[-1.0, 1.0]]), torch.tensor(0.4), torch.tensor(0.5)
+    >>> ends = torch.stack([posterior_variance(schedule, v, s, t), transition_variance(schedule, v, s, t)])
+    >>> torch.allclose(range_variance(schedule, v, s, t), ends)
+    True
     """
     t = double(t)
     s = double(s).to(t.device)
@@ -56,9 +79,20 @@ class LearnedVariance:
     the variance at the same state and time is asked for, so that `ancestral(variance.denoise, schedule, x, times, variance)` calls the network once a
     step; with the plain denoiser in its place it is called twice, with the same result.
     Raises ValueError for a network without that output, and on another schedule than the denoiser's.
+
+    >>> import torch
+    >>> from diffusion_core import DDPM, MLP, Denoiser, LearnedVariance, linear_betas, posterior_variance, targets, transition_variance
+    >>> schedule = DDPM(linear_betas(1000))
+    >>> variance = LearnedVariance(Denoiser(MLP(2, learned_variance=True), schedule, targets.eps))
+    >>> step = schedule, torch.zeros(1, 2), torch.tensor(0.4), torch.tensor(0.401)
+    >>> middle = (posterior_variance(*step) * transition_variance(*step)).sqrt()
+    >>> torch.allclose(variance(*step), middle)  # an untrained network says 0: the geometric mean
+    True
     """
 
     def __init__(self, denoiser: Denoiser, **cond: Any):
+        if not isinstance(denoiser, Denoiser):
+            raise ValueError(f"a learned variance is an output of a Denoiser's network, got {type(denoiser).__name__}; use posterior_variance, transition_variance or analytic_variance")
         denoiser.require_variance()
         self.denoiser, self.cond = denoiser, cond
         self._kept: tuple[Tensor, int, Tensor, Tensor] | None = None  # x, its version, t and the second output
@@ -90,6 +124,15 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
 
     x0: (n, *D) data; each time of the grid gets one noise for each of them, in one call of the denoiser. times: the sampler's decreasing grid.
     Returns a variance for the steps of that grid, and at its last one $\tau^2=V_t$, which serves a decoder; asked about another step it raises ValueError.
+
+    >>> import torch
+    >>> from diffusion_core import Gaussian, LinearVP, analytic_variance, transition_variance, uniform
+    >>> schedule, times, generator = LinearVP(), uniform(10), torch.Generator().manual_seed(0)
+    >>> data = Gaussian([0.0], 1.0)
+    >>> variance = analytic_variance(data.denoiser(schedule), schedule, data.sample(20_000, generator), times, generator)
+    >>> step = schedule, torch.zeros(1, 1), times[5], times[4]
+    >>> round((variance(*step) / transition_variance(*step)).item(), 1)  # for N(0, I), beta is the best
+    1.0
     """
     require_schedule(denoise, schedule)
     if not (isinstance(x0, Tensor) and x0.is_floating_point() and x0.ndim >= 1 and len(x0) > 0):

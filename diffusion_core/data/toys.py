@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion_core.schedules.base import drawn_on
+
 
 def travellers(*shape: int) -> Tensor:
     """The eight noises that travel through the book: (8, *shape), float32, standard normal.
@@ -20,6 +22,8 @@ def travellers(*shape: int) -> Tensor:
     >>> torch.equal(noise[3], torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(3)))
     True
     """
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"the shape of one noise is given as integers, travellers(1, 28, 28), got travellers{shape}")
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in range(8)])
 
 
@@ -37,8 +41,9 @@ def toy(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
     """
     if name not in TOYS:
         raise ValueError(f"unknown toy {name!r}: there are {', '.join(map(repr, TOYS))}")
-    if n < 0:
-        raise ValueError(f"n must be the number of points, got {n}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise ValueError(f"n, an integer of at least 0, must be the number of points, got {n!r}")
+    drawn_on(generator)
     return TOYS[name](torch.rand(n, generator=generator), torch.rand(n, generator=generator), torch.randn(n, 2, generator=generator))
 
 

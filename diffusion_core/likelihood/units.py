@@ -11,14 +11,28 @@ def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> 
     r"""$\frac{nats}{dims\,\log2}$: what one dimension costs in bits.
 
     levels: where `nats` belong to a density on [-1, 1] of data dequantized uniformly, adds $\log_2\frac{levels}2$, the bits of a bin of width 2 / levels.
+
+    >>> import math
+    >>> from diffusion_core import bits_per_dim
+    >>> round(bits_per_dim(784 * math.log(256), dims=784).item(), 3)  # every byte equally likely
+    8.0
+    >>> round(bits_per_dim(784 * math.log(2), dims=784, levels=256).item(), 3)  # the same as a density: 1/2 on [-1, 1]
+    8.0
     """
-    if dims < 1 or (levels is not None and levels < 2):
-        raise ValueError(f"dims must be at least 1 and levels at least 2, got {dims} and {levels}")
+    if not isinstance(dims, int) or dims < 1 or (levels is not None and levels < 2):
+        raise ValueError(f"dims must be an integer of at least 1 and levels at least 2, got {dims} and {levels}")
     return double(nats) / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
 
 
 def mean_and_stderr(values: Tensor) -> tuple[float, float]:
-    """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two."""
+    """The mean of (B,) values, and its standard error: their standard deviation over the root of B. Raises ValueError for fewer than two.
+
+    >>> import torch
+    >>> from diffusion_core import mean_and_stderr
+    >>> mean, stderr = mean_and_stderr(torch.tensor([1.0, 3.0, 1.0, 3.0]))
+    >>> round(mean, 3), round(stderr, 3)
+    (2.0, 0.577)
+    """
     values = double(values).detach()
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"a standard error needs at least two values in one dimension, got shape {tuple(values.shape)}")

@@ -27,4 +27,6 @@ class Classifier(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+            raise ValueError(f"Classifier: expected x of shape (N, 1, 28, 28), gray images in [-1, 1], got {tuple(x.shape)}")
         return self.head(self.features(x))

@@ -40,6 +40,8 @@ class LabelEmbedding(nn.Module):
 
     def __init__(self, num_classes: int, width: int):
         super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}; None builds a network without classes")
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.randn(num_classes + 1, width))
 
@@ -47,4 +49,10 @@ class LabelEmbedding(nn.Module):
         """label: (B,) int64 in 0..num_classes, or None for no class at all; like: anything with B rows. Returns (B, width)."""
         if label is None:
             label = torch.full((len(like),), self.num_classes, device=like.device)
-        return F.embedding(label, self.weight)
+        if not isinstance(label, Tensor) or label.dtype not in (torch.int64, torch.int32) or label.shape != (len(like),):
+            shown = f"{label.dtype} of shape {tuple(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
+            raise ValueError(f"label must be an int64 tensor of shape ({len(like)},), one class a sample, got {shown}")
+        try:
+            return F.embedding(label, self.weight)
+        except IndexError as error:
+            raise ValueError(f"labels must lie in 0..{self.num_classes} ({self.num_classes} for no class), got {int(label.min())}..{int(label.max())}") from error

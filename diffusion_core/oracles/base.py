@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffusion_core import targets
 from diffusion_core.schedules import Schedule, double, per_sample
+from diffusion_core.schedules.base import require_path
 
 Level = Tensor | float
 
@@ -44,13 +45,19 @@ class Oracle:
             raise ValueError(f"x must be a floating tensor of shape {shape}, got {x.dtype if isinstance(x, Tensor) else type(x).__name__}")
         if x.ndim != 1 + len(self.event) or x.shape[1:] != self.event:
             raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(len(x), self.event.numel())
 
     @staticmethod
     def _level(value: Level, x: Tensor, trailing: int) -> Tensor:
         """alpha or sigma, shape () or (B, 1, .., 1) with that many ones, in the dtype of x."""
         value = per_sample(value, x)
         return value if value.ndim == 0 else value.reshape(-1, *[1] * trailing)
+
+
+def require_count(n: int) -> None:
+    """A number of draws. Raises ValueError unless it is a positive integer."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n, the number of draws, must be a positive integer, got {n!r}")
 
 
 class ExactDenoiser:
@@ -68,6 +75,7 @@ class ExactDenoiser:
     target = staticmethod(targets.x0)
 
     def __init__(self, oracle: Oracle, schedule: Schedule):
+        require_path(schedule)
         self.oracle, self.schedule = oracle, schedule
 
     def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:

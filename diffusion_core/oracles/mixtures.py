@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_core.oracles.base import Level, Oracle
+from diffusion_core.oracles.base import Level, Oracle, require_count
+from diffusion_core.schedules.base import drawn_on
 
 Numbers = Tensor | np.ndarray | Sequence[Any] | float
 
@@ -33,10 +34,10 @@ class GaussianMixture(Oracle):
 
     def __init__(self, means: Numbers, covariances: Numbers, weights: Numbers | None = None):
         means = torch.as_tensor(means, dtype=torch.float64)
-        if means.ndim == 0:
-            raise ValueError("means must have shape (K, *D), one mean a component, got a single number; write [mean], or use Gaussian")
+        if means.ndim == 0 or len(means) == 0:
+            raise ValueError(f"means must have shape (K, *D), one mean a component, got {'a single number' if means.ndim == 0 else 'none'}; write [mean], or use Gaussian")
         if not bool(means.isfinite().all()):
-            raise ValueError("means must be finite")
+            raise ValueError("means must be finite: a NaN or an infinity in one spoils the whole mixture")
         self.event = means.shape[1:]
         self.means = means.reshape(len(means), -1)
         self._variances, self._basis = _eigen(torch.as_tensor(covariances, dtype=torch.float64), self.means, self.event)
@@ -47,6 +48,8 @@ class GaussianMixture(Oracle):
 
     def sample(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """n independent draws of x_0, (n, *D), in torch's default dtype unless another is asked for."""
+        require_count(n)
+        drawn_on(generator)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = self._variances[k].sqrt() * torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
         if self._basis is not None:

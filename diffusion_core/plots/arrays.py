@@ -52,6 +52,8 @@ def evaluate(function: Callable[..., torch.Tensor], points: np.ndarray, *args: A
 def square_grid(low: float, high: float, points: int) -> tuple[np.ndarray, np.ndarray]:
     """(axis (points,), grid (points², 2)) over [low, high]², the first coordinate running fastest."""
     as_range(low, high)
+    if not isinstance(points, int) or points < 2:
+        raise ValueError(f"a grid needs an integer number of points along an axis, at least 2, got {points!r}")
     axis = np.linspace(low, high, points)
     x, y = np.meshgrid(axis, axis)
     return axis, np.stack([x.ravel(), y.ravel()], axis=-1)

@@ -24,6 +24,12 @@ def _tiles(images: Any) -> np.ndarray:
     return np.broadcast_to(levels, (len(x), 3, *x.shape[2:])).transpose(0, 2, 3, 1)
 
 
+def _at_least_one(columns: int) -> int:
+    if not isinstance(columns, int) or columns < 1:
+        raise ValueError(f"columns = {columns!r}; expected an integer of at least 1")
+    return columns
+
+
 def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: int | None = None) -> np.ndarray:
     """One picture of many: images (B, C, H, W) in [-1, 1] side by side, row by row, as uint8 (rows·, columns·, 3).
 
@@ -39,10 +45,9 @@ def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: i
     """
     tiles = _tiles(images)
     count, height, breadth, _ = tiles.shape
-    columns = math.ceil(math.sqrt(count)) if columns is None else columns
-    if columns < 1:
-        raise ValueError(f"columns = {columns}; expected at least 1")
-    columns = min(columns, count)
+    columns = min(math.ceil(math.sqrt(count)) if columns is None else _at_least_one(columns), count)
+    if gap is not None and gap < 0:
+        raise ValueError(f"gap = {gap}; expected a number of pixels of at least 0, or None for one pixel of an image")
     if gap is None:
         scale = max(1, width // (columns * (breadth + 1) - 1))
         gap = scale
@@ -77,7 +82,7 @@ def image_grid(
     ['before', 'after']
     """
     count = len(_tiles(images))
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    columns = min(math.ceil(math.sqrt(count)) if columns is None else _at_least_one(columns), count)
     rows = math.ceil(count / columns)
     for name, titles, expected in (("row_titles", row_titles, rows), ("column_titles", column_titles, columns)):
         if titles is not None and len(titles) != expected:

@@ -19,6 +19,14 @@ def ddim(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, eta: fl
     ancestral sampling of the strided chain. Raises ValueError for eta outside [0, 1] and for a bad grid.
 
     $\sqrt{\sigma_s^2-\tau^2}$ is computed as $\sigma_s\sqrt{1-\eta^2+\eta^2e^{\lambda_t-\lambda_s}}$, which neither cancels nor turns negative.
+
+    >>> import torch
+    >>> from diffusion_core import Gaussian, LinearVP, ddim, last, uniform
+    >>> schedule, data = LinearVP(), Gaussian([2.0], 0.25)
+    >>> start = schedule.noise((4000, 1), torch.Generator().manual_seed(0))
+    >>> x = last(ddim(data.denoiser(schedule), schedule, start, uniform(50)))
+    >>> round(x.mean().item(), 1), round(x.std().item(), 1)
+    (2.0, 0.5)
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1] (0 deterministic, 1 ancestral), got {eta}")
@@ -42,6 +50,15 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
 
     variance: `(schedule, x, s, t) -> tau^2`, a scalar, (B,) or like x: `posterior_variance` (the default), `transition_variance` or another of
     `diffusion_core.variance`. The step to sigma = 0 is noiseless.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, ancestral, ddim, last, ring, uniform
+    >>> schedule, denoise = LinearVP(), ring().denoiser(LinearVP())
+    >>> start = schedule.noise((100, 2), torch.Generator().manual_seed(0))
+    >>> x = last(ancestral(denoise, schedule, start, uniform(20), generator=torch.Generator().manual_seed(1)))
+    >>> y = last(ddim(denoise, schedule, start, uniform(20), eta=1.0, generator=torch.Generator().manual_seed(1)))
+    >>> torch.allclose(x, y, atol=1e-4)
+    True
     """
     variance = posterior_variance if variance is None else variance
     require_callable(variance, "variance", "(schedule, x, s, t) -> tau^2, such as posterior_variance")
@@ -71,6 +88,15 @@ def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tens
 
     Data carry no noise to predict ($\sigma=0$ and the denoiser is not called there): the first noisy time t predicts it, from $\alpha_tx_0$. On a path with a floor
     and a grid that ends at t = 0, that time is 0 itself, and the states are one more, as in `ddim`. Raises ValueError for a bad grid.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, ddim, ddim_inversion, last, ring, uniform
+    >>> schedule, denoise = LinearVP(), ring().denoiser(LinearVP())
+    >>> x0 = ring().sample(20, torch.Generator().manual_seed(0))
+    >>> code = last(ddim_inversion(denoise, schedule, x0, uniform(200)))
+    >>> back = last(ddim(denoise, schedule, code, uniform(200)))
+    >>> (back - x0).abs().mean().item() < 0.02
+    True
     """
     denoise, times, alpha, sigma = checked_grid(denoise, schedule, x0, times)
     path = list(zip(times, alpha.tolist(), sigma.tolist()))[::-1]
@@ -91,14 +117,21 @@ def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tens
 
 
 def last(states: Iterable[Tensor]) -> Tensor:
-    """The sample: the last state of a sampler. Raises ValueError when there is none."""
+    """The sample: the last state of a sampler. Raises ValueError when there is none.
+
+    >>> from diffusion_core import LinearVP, ddim, last, ring, uniform
+    >>> schedule = LinearVP()
+    >>> states = list(ddim(ring().denoiser(schedule), schedule, schedule.noise((5, 2)), uniform(10)))
+    >>> len(states), last(states) is states[-1]
+    (11, True)
+    """
     if isinstance(states, Tensor):
         raise ValueError(f"last takes the states that a sampler yields, got one tensor of shape {tuple(states.shape)}: last(ddim(...))")
     state = None
     for state in states:
         pass
     if state is None:
-        raise ValueError("the sampler yielded no state")
+        raise ValueError("the sampler yielded no state, so there is no last one; was it walked to its end before?")
     return state
 
 

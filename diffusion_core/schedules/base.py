@@ -36,6 +36,8 @@ def per_sample(coefficient: Time, x: Tensor) -> Tensor:
     >>> per_sample(torch.tensor([0.5, 2.0]), torch.ones(2, 3, 8, 8)).shape
     torch.Size([2, 1, 1, 1])
     """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a floating tensor of shape (B, *D), got {type(x).__name__}")
     coefficient = (coefficient if isinstance(coefficient, Tensor) else double(coefficient)).to(x.device, x.dtype)
     if coefficient.ndim == 0:
         return coefficient
@@ -44,7 +46,7 @@ def per_sample(coefficient: Time, x: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def double(value: Time) -> Tensor:
+def double(value: Time | Sequence[float]) -> Tensor:
     """A number or tensor in float64, on its device (on the CPU for devices that lack float64).
 
     >>> import torch

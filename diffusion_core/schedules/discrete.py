@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_core.schedules.base import Schedule
+from diffusion_core.schedules.base import Schedule, double
 from diffusion_core.schedules.preserving import CosineVP
 
 
@@ -27,11 +27,13 @@ class DDPM(Schedule):
     """
 
     def __init__(self, betas: Tensor | Sequence[float]):
-        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu().clone()
+        betas = double(betas).detach().cpu().clone()
         if betas.ndim != 1 or betas.numel() == 0:
             raise ValueError(f"betas must be a sequence of N variances, got shape {tuple(betas.shape)}")
         if not bool(((betas > 0) & (betas < 1)).all()):
             raise ValueError(f"every beta must lie inside (0, 1), got {float(betas.min()):.4g} to {float(betas.max()):.4g}. Betas are variances of one step, not products or percentages")
+        if len(betas) > 2 and float(betas[0]) > 0.9 and bool((betas.diff() < 0).all()):
+            raise ValueError(f"betas fall from {float(betas[0]):.4g} to {float(betas[-1]):.4g}: these look like the products alphas_cumprod. The betas are 1 - alphas_cumprod[i] / alphas_cumprod[i - 1], with 1 before the first")
         self.betas = betas
         self._steps = -torch.log1p(-betas)
         self._cumulative = F.pad(self._steps.cumsum(0), (1, 0))
@@ -120,5 +122,5 @@ def cosine_betas(steps: int = 1000, s: float = 0.008, largest: float = 0.999) ->
 
 
 def _positive(steps: int) -> None:
-    if not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")

@@ -1,12 +1,13 @@
 r"""A path that is learned: the log-SNR is a decreasing network of t (Variational Diffusion Models, Kingma et al. 2021). Chapter 07."""
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.schedules.base import Schedule, Time
+from diffusion_core.schedules.base import Schedule, Time, require_callable
 
 
 class Learned(nn.Module, Schedule):
@@ -28,9 +29,12 @@ class Learned(nn.Module, Schedule):
 
     def __init__(self, net: Callable[[Tensor], Tensor]):
         super().__init__()
+        require_callable(net, "net", "t -> log-SNR, such as MonotoneLogSNR()")
         self.net = net
         with torch.no_grad():
             lam = self._log_snr(torch.linspace(0, 1, 257, dtype=torch.float64))
+        if lam.shape != (257,):
+            raise ValueError(f"the net of a learned schedule must keep the shape of t: got {tuple(lam.shape)} for t of shape (257,)")
         if not bool((lam.isfinite().all()) & (lam.diff() < 0).all()):
             raise ValueError("the net of a learned schedule must give finite log-SNRs that decrease from t = 0 to t = 1; see MonotoneLogSNR")
 
@@ -72,8 +76,8 @@ class MonotoneLogSNR(nn.Module):
 
     def __init__(self, lowest: float = -5.0, highest: float = 13.3, features: int = 16, generator: torch.Generator | None = None):
         super().__init__()
-        if not lowest < highest:
-            raise ValueError(f"need lowest < highest log-SNR, got {lowest} and {highest}")
+        if not -math.inf < lowest < highest < math.inf or features < 1:
+            raise ValueError(f"need finite lowest < highest log-SNR and at least one feature, got {lowest}, {highest} and {features}")
         self.lowest, self.highest = lowest, highest
         self.slope = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.heights = nn.Parameter(torch.full((features,), -2.0, dtype=torch.float64))

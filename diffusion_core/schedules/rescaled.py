@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_core.schedules.base import Schedule
+from diffusion_core.schedules.base import Schedule, require_path
 
 
 class Shifted(Schedule):
@@ -26,6 +26,7 @@ class Shifted(Schedule):
     """
 
     def __init__(self, schedule: Schedule, shift: float):
+        require_path(schedule)
         if not 0 < shift < math.inf:
             raise ValueError(f"the shift must be positive and finite, got {shift}; above 1 it adds noise, and d / 64 is usual for images of side d")
         self.schedule, self.shift = schedule, float(shift)
@@ -75,6 +76,7 @@ class ZeroTerminalSNR(Schedule):
     """
 
     def __init__(self, schedule: Schedule):
+        require_path(schedule)
         with torch.no_grad():
             alpha, sigma = schedule(torch.linspace(0, 1, 257, dtype=torch.float64))
         if not bool(((alpha**2 + sigma**2 - 1).abs() < 1e-12).all()):

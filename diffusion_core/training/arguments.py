@@ -3,15 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_core.denoiser import Denoiser
+from diffusion_core.schedules.base import drawn_on, require_callable
 from diffusion_core.training.batches import AdaptiveTimes, Data
 
 
 def check_settings(steps: int, lr: float, ema: float, clip: float, precision: str, warmup: int | None) -> None:
-    if steps < 1 or not lr > 0 or not clip > 0 or (warmup is not None and warmup < 0):
-        raise ValueError(f"fit: steps, lr and clip must be positive and warmup not negative, got {steps=}, {lr=}, {clip=}, {warmup=}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1 or not lr > 0 or not clip > 0 or (warmup is not None and warmup < 0):
+        raise ValueError(f"fit: steps must be a positive integer, lr and clip positive and warmup not negative, got {steps=}, {lr=}, {clip=}, {warmup=}")
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema={ema} is the decay of the average and must lie in [0, 1); 0 keeps the last weights")
     if precision not in ("auto", "fp32", "bf16"):
@@ -19,7 +20,11 @@ def check_settings(steps: int, lr: float, ema: float, clip: float, precision: st
 
 
 def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_size: int, processes: int) -> tuple[Tensor, dict[str, Tensor]]:
-    x0, cond = data if isinstance(data, tuple) else (data, {})
+    if not (isinstance(denoiser, nn.Module) and hasattr(denoiser, "net") and hasattr(denoiser, "schedule")):
+        raise ValueError(f"fit: expected a Denoiser first, got {type(denoiser).__name__}; a network becomes one by Denoiser(net, schedule, target)")
+    x0, cond = data if isinstance(data, tuple) and len(data) == 2 else (data, {})
+    if not isinstance(x0, Tensor) or not isinstance(cond, dict):
+        raise ValueError(f"fit: data must be a tensor x0 (N, *D) or a pair (x0, {{'label': labels}}), got {_kinds(data)}; images('digits') gives x0, labels")
     if not any(parameter.requires_grad for parameter in denoiser.parameters()):
         raise ValueError("fit: no weight asks for a gradient; denoiser.requires_grad_(True) unfreezes what an earlier fit returned")
     dtype = next(denoiser.parameters()).dtype
@@ -29,7 +34,7 @@ def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_siz
         raise ValueError(f"fit: expected data of shape (N, *D) with at least one sample, got {tuple(x0.shape)}")
     if not x0.isfinite().all():
         raise ValueError(f"fit: {int((~x0.isfinite()).flatten(1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
-    if batch_size < 1 or batch_size % processes:
+    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % processes:
         raise ValueError(f"fit: batch_size={batch_size} must be a positive multiple of the {processes} processes")
     for name, value in cond.items():
         if len(value) != len(x0):
@@ -40,6 +45,18 @@ def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_siz
     if not 0 <= label_dropout < 1 or (label_dropout > 0 and ("label" not in cond or classes is None)):
         raise ValueError(f"fit: label_dropout={label_dropout} must lie in [0, 1) and needs labels in the data and a network with num_classes")
     return x0, cond
+
+
+def check_functions(weight: Any, times: Any, loss: Any, generator: Any) -> None:
+    if weight is not None:
+        require_callable(weight, "fit: weight", "(schedule, t, target) -> w, such as losses.snr or losses.min_snr(5.0), or None")
+    require_callable(times, "fit: times", "(schedule, n, generator) -> t, such as uniform_times or discrete_times(1000)")
+    require_callable(loss, "fit: loss", "(denoiser, x0, t, weight, generator, **cond) -> (B,), such as denoising_loss")
+    drawn_on(generator)
+
+
+def _kinds(data: Any) -> str:
+    return f"({', '.join(type(part).__name__ for part in data)})" if isinstance(data, tuple) else type(data).__name__
 
 
 def check_checkpointing(denoiser: Denoiser, times: Any, checkpoint: Any, every: int | None) -> None:

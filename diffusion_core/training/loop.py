@@ -17,7 +17,7 @@ from diffusion_core.denoiser import Denoiser
 from diffusion_core.losses import Loss, Times, Weight, denoising_loss, uniform_times
 from diffusion_core.progress import Progress
 from diffusion_core.training import identity, processes
-from diffusion_core.training.arguments import check_checkpointing, check_settings, checked_data
+from diffusion_core.training.arguments import check_checkpointing, check_functions, check_settings, checked_data
 from diffusion_core.training.batches import AdaptiveTimes, Data, drop_labels
 from diffusion_core.training.interrupt import Deferred
 from diffusion_core.training.pace import ema_decay, ema_update, learning_rate
@@ -112,6 +112,7 @@ def fit(
     accelerator = processes.join()
     x0, cond = checked_data(denoiser, data, label_dropout, batch_size, accelerator.num_processes)
     check_settings(steps, lr, ema, clip, precision, warmup)
+    check_functions(weight, times, loss, generator)
     check_checkpointing(denoiser, times, checkpoint, checkpoint_every)
     warmup = steps // 20 if warmup is None else warmup
     bf16 = precision == "bf16" or (precision == "auto" and x0.ndim == 4 and _has_bf16(accelerator.device))
