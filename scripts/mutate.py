@@ -1,7 +1,7 @@
 """Break the formulas on purpose and see whether a test goes red: a seeded sample of mutants, each shown to the tests of its file.
 
     python scripts/mutate.py run              draw the sample (tests/mutation/cosmic-ray.toml) if there is none yet, test what is not tested
-    python scripts/mutate.py run --survivors  test those again that were not killed, such as after a new test
+    python scripts/mutate.py run --survivors  test those again that were not killed, slow tests included: to be done last, and after a new test
     python scripts/mutate.py table [--all]    the counts and the survivors (or all mutants) as Markdown
 
 cosmic-ray makes the mutants and keeps the session, .mutants/session.sqlite: a run that is stopped goes on where it was. No file is ever changed: a
@@ -18,6 +18,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import random
 import re
@@ -30,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "tests/mutation/cosmic-ray.toml"
 FOLDER = ROOT / ".mutants"
-SESSION, NOTES = FOLDER / "session.sqlite", FOLDER / "notes.json"
+SESSION, NOTES, SECONDS = FOLDER / "session.sqlite", FOLDER / "notes.json", FOLDER / "seconds.json"
 CPU_SECONDS, TIMES_SLOWER = 60, 10  # a mutant may take this and so many times what its tests take without one, in CPU time
 OUT_OF_TIME = "took more CPU time than it may"
 
@@ -62,17 +63,20 @@ class MutantFinder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, file, loader=MutantLoader(fullname, file, self.source))
 
 
-# The tests: in a forked process, the quickest first, until one fails.
+# The tests: in a forked process, file by file, the quickest of each first, until one fails.
 
 
 class Watch:
-    """A pytest plugin: orders the tests, notes what each took and which failed first."""
+    """A pytest plugin: puts the quick tests first and leaves out those beyond `longest` seconds; notes what each took and which failed first."""
 
-    def __init__(self, seconds: dict[str, float]):
-        self.known, self.seconds, self.failed = seconds, {}, None
+    def __init__(self, seconds: dict[str, float], longest: float):
+        self.known, self.longest, self.seconds, self.failed = seconds, longest, {}, None
 
     def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
+        items[:] = sorted((item for item in items if self._usual(item) <= self.longest), key=self._usual)
+
+    def _usual(self, item) -> float:
+        return self.known.get(item.nodeid, 0.0)
 
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
@@ -86,8 +90,13 @@ class Watch:
             self.failed = report.nodeid
 
 
-def start(tests: list[str], seconds: dict[str, float], mutant: tuple[str, str] | None = None, cpu_limit: int | None = None) -> tuple[int, int]:
-    """Fork a process that runs the tests on the mutant (path, source); returns its id and the pipe that its result comes through."""
+def start(
+    tests: list[str], seconds: dict[str, float], mutant: tuple[str, str] | None = None, cpu_limit: int | None = None, longest: float = math.inf,
+) -> tuple[int, int]:
+    """Fork a process that runs the tests on the mutant (path, source); returns its id and the pipe that its result comes through.
+
+    seconds: what each test usually takes; those that take longer than `longest` are left out.
+    """
     out, into = os.pipe()
     pid = os.fork()
     if pid:
@@ -95,12 +104,12 @@ def start(tests: list[str], seconds: dict[str, float], mutant: tuple[str, str] |
         return pid, out
     os.close(out)
     try:
-        os.write(into, json.dumps(_in_child(tests, seconds, mutant, cpu_limit)).encode())
+        os.write(into, json.dumps(_in_child(tests, Watch(seconds, longest), mutant, cpu_limit)).encode())
     finally:
         os._exit(0)
 
 
-def _in_child(tests: list[str], seconds: dict[str, float], mutant: tuple[str, str] | None, cpu_limit: int | None) -> dict:
+def _in_child(tests: list[str], watch: Watch, mutant: tuple[str, str] | None, cpu_limit: int | None) -> dict:
     import pytest
 
     if cpu_limit is not None:
@@ -117,8 +126,10 @@ def _in_child(tests: list[str], seconds: dict[str, float], mutant: tuple[str, st
     if finder:
         sys.meta_path.insert(0, finder)
     before = set(sys.modules)
-    watch = Watch(seconds)
-    code = pytest.main(["-x", "-q", "-n0", "--tb=short", "-o", "addopts=", "-p", "no:nbval", "-p", "no:cacheprovider", *tests], plugins=[watch])
+    for file in tests:  # one after another: most mutants are killed in the first, and the others need not be collected
+        code = pytest.main(["-x", "-q", "-n0", "--tb=no", "-o", "addopts=", "-p", "no:nbval", "-p", "no:cacheprovider", file], plugins=[watch])
+        if code != 0:
+            break
     core = sys.modules.get("diffusion_core")
     here = finder.asked if finder else core is not None and Path(core.__file__).is_relative_to(ROOT)
     others = [name for name in set(sys.modules) - before if not name.startswith(("diffusion_core", "tests", "test_", "conftest", "paths"))]
@@ -269,20 +280,26 @@ def session(config: dict):
 
 
 def baseline(files: list[str]) -> dict[str, float]:
-    """What each test takes without a mutant. Exits where one fails. The parent then imports what the tests imported, beside the project."""
-    seconds: dict[str, float] = {}
+    """What each test takes without a mutant, measured once for each state of its file. Exits where one fails.
+
+    The parent imports what the tests imported, beside the project.
+    """
+    known = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
     for file in files:
-        result, status = finish(*start([file], {}))
-        if verdict(result, status)[0] != "survived":
-            sys.exit(f"{file} fails without a mutant ({verdict(result, status)[1]}), or imports another diffusion_core than that of {ROOT}")
-        seconds |= result["seconds"]
-        for name in result["modules"]:
+        state = hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
+        if known.get(file, {}).get("state") != state:
+            result, status = finish(*start([file], {}))
+            if verdict(result, status)[0] != "survived":
+                sys.exit(f"{file} fails without a mutant ({verdict(result, status)[1]}), or imports another diffusion_core than that of {ROOT}")
+            known[file] = {"state": state, "seconds": result["seconds"], "modules": result["modules"]}
+            SECONDS.write_text(json.dumps(known))
+            print(f"{file}: {len(result['seconds'])} tests, {sum(result['seconds'].values()):.1f} s", flush=True)
+        for module in known[file]["modules"]:
             try:
-                importlib.import_module(name)
+                importlib.import_module(module)
             except Exception:  # a name that only its own package may import
                 pass
-        print(f"{file}: {len(result['seconds'])} tests, {sum(result['seconds'].values()):.1f} s", flush=True)
-    return seconds
+    return {test: taken for file in files for test, taken in known[file]["seconds"].items()}
 
 
 def run(config: dict, survivors: bool, jobs: int) -> None:
@@ -293,6 +310,7 @@ def run(config: dict, survivors: bool, jobs: int) -> None:
         todo = [item for item, result in from_before.completed_work_items if result.test_outcome and (result.test_outcome != TestOutcome.KILLED or result.output == OUT_OF_TIME)]
     else:
         todo = list(from_before.pending_work_items)
+    longest = math.inf if survivors else config["sample"]["longest-test"]
     todo.sort(key=place)
     paths = {str(item.mutations[0].module_path) for item in todo}
     seconds = baseline(sorted({file for path in paths for file in tests_of(path, config)}))
@@ -303,7 +321,7 @@ def run(config: dict, survivors: bool, jobs: int) -> None:
             path, source = str(item.mutations[0].module_path), mutated_source(item.mutations[0])
             tests = tests_of(path, config)
             usual = sum(taken for test, taken in seconds.items() if test.split("::")[0] in tests)
-            running.append((item, start(tests, seconds, (path, source), CPU_SECONDS + int(TIMES_SLOWER * usual))))
+            running.append((item, start(tests, seconds, (path, source), CPU_SECONDS + int(TIMES_SLOWER * usual), longest)))
         item, child = running.pop(0)
         outcome, by = verdict(*finish(*child))
         worked = WorkerOutcome.ABNORMAL if outcome == "incompetent" else WorkerOutcome.NORMAL
@@ -338,7 +356,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="test the mutants of the sample that are not tested yet")
-    runs.add_argument("--survivors", action="store_true", help="test the mutants again that were not killed by a test")
+    runs.add_argument("--survivors", action="store_true", help="test the mutants again that no test killed, slow tests included")
     runs.add_argument("--jobs", type=int, default=1, help="mutants at a time (1)")
     shows = commands.add_parser("table", help="print the counts and the survivors as Markdown")
     shows.add_argument("--all", action="store_true", help="all mutants of the sample, with the test that killed each")
