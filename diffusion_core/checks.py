@@ -28,6 +28,11 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
 
     Prints one stable line. Raises AssertionError with the largest deviation when the claim is false, a NaN or an infinity counting as false, and
     ValueError when no tolerance, or both kinds, are given.
+
+    >>> import math
+    >>> from diffusion_core import check
+    >>> check("eq-pi", 3.14159, math.pi, atol=1e-5)
+    ✓ eq-pi: |got - want| <= 1e-05
     """
     x, y = _array(got, label, "got"), _array(want, label, "want")
     if np.broadcast_shapes(x.shape, y.shape) not in (x.shape, y.shape):
@@ -55,7 +60,12 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
 
 
 def check_below(label: str, got: Any, bound: Any) -> None:
-    """Assert got <= bound elementwise and print one stable line; a NaN or an infinity counts as false. Raises ValueError for an infinite bound."""
+    """Assert got <= bound elementwise and print one stable line; a NaN or an infinity counts as false. Raises ValueError for an infinite bound.
+
+    >>> from diffusion_core import check_below
+    >>> check_below("thm-small", 0.2, 0.5)
+    ✓ thm-small: at most 0.5
+    """
     x, y = _array(got, label, "got"), _array(bound, label, "bound")
     if np.isposinf(y).any():
         raise ValueError(f"check {label!r}: a bound of infinity cannot fail; give a finite one")

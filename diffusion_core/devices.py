@@ -14,6 +14,10 @@ def device() -> torch.device:
     """The fastest device at hand: cuda, else mps, else cpu. The environment variable DIFFUSION_CORE_DEVICE overrides it.
 
     Raises ValueError when the variable names a device that torch does not know or that is not there.
+
+    >>> from diffusion_core import device
+    >>> device().type in ("cpu", "cuda", "mps")
+    True
     """
     name = os.environ.get("DIFFUSION_CORE_DEVICE")
     if name is None:
@@ -28,6 +32,9 @@ def device() -> torch.device:
 def by_device(*, cpu: T, gpu: T) -> T:
     """`cpu` on a CPU, `gpu` on an accelerator: the sizes of a run in one visible line.
 
-    steps, width = by_device(cpu=(800, 32), gpu=(20_000, 128))
+    >>> from diffusion_core import by_device, device
+    >>> steps, width = by_device(cpu=(800, 32), gpu=(20_000, 128))
+    >>> (steps, width) == ((800, 32) if device().type == "cpu" else (20_000, 128))
+    True
     """
     return cpu if device().type == "cpu" else gpu

@@ -16,6 +16,10 @@ def watched() -> str | None:
     A notebook is live when its front end can be asked for input; the programs that execute and test notebooks (nbclient, nbconvert,
     nbval, papermill) cannot be asked, and say so with every cell. The environment variable DIFFUSION_CORE_PROGRESS=0 means that
     nobody watches. Raises ValueError when the variable is neither 0 nor 1.
+
+    >>> from diffusion_core.progress import watched
+    >>> watched() in ("terminal", "notebook", None)
+    True
     """
     wish = os.environ.get("DIFFUSION_CORE_PROGRESS", "1")
     if wish not in ("0", "1"):
@@ -87,6 +91,13 @@ class Progress:
                 progress.advance(loss)
 
     done: steps that an earlier process has made; the rate counts those of this one. Raises ImportError, naming the extra to install, when tqdm is missing and somebody watches.
+
+    >>> from diffusion_core.progress import Progress
+    >>> with Progress(3, show=False) as progress:
+    ...     for loss in (3.0, 2.0, 1.0):
+    ...         progress.advance(loss)
+    >>> progress.done, round(progress.loss, 3)
+    (3, 2.0)
     """
 
     def __init__(self, steps: int, show: bool | None = None, done: int = 0):

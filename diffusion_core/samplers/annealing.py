@@ -26,6 +26,14 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
 
     Yields the start, each of the steps, and the denoised image. NCSN's L levels: `GeometricVE(sigma_min, sigma_max)` with `uniform(L - 1)`. The start is
     `schedule.noise(shape, t=times[0])`. Stable for $\eta<4$. Raises ValueError unless 0 < step < 4 and n >= 1, for a bad grid, and where alpha = 0.
+
+    >>> import torch
+    >>> from diffusion_core import GeometricVE, annealed_langevin, ring, uniform
+    >>> schedule, generator = GeometricVE(0.01, 10.0), torch.Generator().manual_seed(0)
+    >>> start = schedule.noise((500, 2), generator)
+    >>> states = list(annealed_langevin(ring().denoiser(schedule), schedule, start, uniform(20), n=5, step=0.5, generator=generator))
+    >>> len(states), round(states[-1].norm(dim=1).median().item(), 1)  # the start, 21 levels of 5 steps, the denoised image
+    (107, 1.4)
     """
     positive(n)
     if not 0 < step < 4:
@@ -51,6 +59,10 @@ def annealed_variance(ratio: float, step: float, n: int) -> float:
 
     For a point mass as data and a chain that arrives from level $\sigma_{i-1}=\gamma\sigma_i$ with that level's variance; $\gamma$ = ratio, $\eta$ = step. Song and Ermon 2020,
     proposition 3, in our step. Raises ValueError unless ratio >= 1, 0 < step < 4 and n >= 1.
+
+    >>> from diffusion_core import annealed_variance
+    >>> [round(annealed_variance(ratio=2.0, step=0.4, n=n), 3) for n in (1, 5, 50)]  # settles at 1 / (1 - 0.4 / 4)
+    [2.96, 1.421, 1.111]
     """
     positive(n)
     if not (1 <= ratio < math.inf and 0 < step < 4):
@@ -64,6 +76,11 @@ def annealed_step(ratio: float, n: int) -> float:
 
     The variance is above 1 at every step (the chain arrives too wide and settles too wide), so this is the step where it is smallest. Raises ValueError unless
     ratio > 1 and n >= 1.
+
+    >>> from diffusion_core import annealed_step, annealed_variance
+    >>> step = annealed_step(ratio=1.5, n=5)
+    >>> round(step, 2), round(annealed_variance(1.5, step, 5), 2)
+    (0.54, 1.2)
     """
     positive(n)
     if not 1 < ratio < math.inf:
@@ -83,6 +100,12 @@ def ladder_ratio(dims: int, overlap: float = 0.5) -> float:
     D = dims. In many dimensions the length of noise of level $\sigma_i$ is near $\mathcal N(\sqrt D\sigma_i,\sigma_i^2/2)$; overlap is the probability, by that law, that it lies
     within three standard deviations of the mean length at the level before, $\gamma\sigma_i$. The ladder from $\sigma_1$ to $\sigma_L$ has $L=1+\log(\sigma_1/\sigma_L)/\log\gamma$ levels.
     Raises ValueError for an overlap outside (0, 0.99], and where it is reached by no ratio: in few dimensions ($\sqrt{2D}\le3$) shells of all ratios overlap.
+
+    >>> import math
+    >>> from diffusion_core import ladder_ratio
+    >>> ratio = ladder_ratio(dims=28 * 28)
+    >>> round(ratio, 3), math.ceil(1 + math.log(50 / 0.01) / math.log(ratio))  # and the levels from 50 down to 0.01
+    (1.082, 110)
     """
     positive(dims)
     if not 0 < overlap <= 0.99:

@@ -11,7 +11,12 @@ from diffusion_core.schedules.base import require_path
 
 
 def uniform(n: int) -> Tensor:
-    """(n + 1,) times 1, (n-1)/n, .., 1/n, 0. With `DDPM` of n betas, its knots."""
+    """(n + 1,) times 1, (n-1)/n, .., 1/n, 0. With `DDPM` of n betas, its knots.
+
+    >>> from diffusion_core import uniform
+    >>> uniform(4).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
     return torch.arange(positive(n), -1, -1, dtype=torch.float64) / n
 
 
@@ -19,6 +24,12 @@ def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float 
     """(n + 1,) n times whose log-SNRs are evenly spaced from lo (noise) to hi (data), then 0 (once, where hi is the floor of the path).
 
     lo and hi default to the path's own ends where they are finite, else to -10 and 10. Raises ValueError for values that the path never takes.
+
+    >>> from diffusion_core import LinearVP, log_snr_grid
+    >>> schedule = LinearVP()
+    >>> times = log_snr_grid(schedule, 5, lo=-9.0, hi=7.0)
+    >>> [round(value, 3) for value in schedule.log_snr(times[:-1]).tolist()], times[-1].item()
+    ([-9.0, -5.0, -1.0, 3.0, 7.0], 0.0)
     """
     require_path(schedule)
     low, high = schedule.log_snr_range()
@@ -35,6 +46,12 @@ def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max:
     r"""(n + 1,) n times with $\sigma/\alpha=\big(\sigma_{max}^{1/\rho}+\frac i{n-1}(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho})\big)^\rho$, then 0. Karras et al. 2022, eq. 5.
 
     Raises ValueError for noise levels that the path never takes.
+
+    >>> from diffusion_core import EDM, karras_grid
+    >>> schedule = EDM()
+    >>> times = karras_grid(schedule, 3, sigma_min=0.002, sigma_max=80.0)
+    >>> [round(sigma, 3) for sigma in schedule(times)[1].tolist()]
+    [80.0, 2.515, 0.002, 0.0]
     """
     require_path(schedule)
     if not (0 < sigma_min < sigma_max < math.inf and 0 < rho < math.inf):
@@ -49,6 +66,13 @@ def asinh_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: 
     Well below the knee this is an even log-SNR; above it, where noise drowns the data and the denoised image hardly moves, the steps are even in $\alpha/\sigma$, which
     crosses that stretch in a few. knee: in units of the data's standard deviation, for data that have about 1. Ours, chosen on mixtures for `unipc` (see
     `benchmarks/solver_error.py`). Raises ValueError for noise levels that the path never takes.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, asinh_grid
+    >>> schedule = EDM()
+    >>> sigma = schedule(asinh_grid(schedule, 5, knee=5.0)[:-1])[1]
+    >>> [round(step, 3) for step in torch.asinh(5 / sigma).diff().tolist()]
+    [2.114, 2.114, 2.114, 2.114]
     """
     require_path(schedule)
     if not (0 < sigma_min < sigma_max < math.inf and 0 < knee < math.inf):

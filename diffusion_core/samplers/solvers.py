@@ -23,6 +23,14 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iter
     Computed as $x_s=x'+\alpha_s\frac{1-r}{2r}(\hat x_0'-\hat x_0)$, $r=\varsigma_s/\varsigma_t$, with $\hat x_0'$ the image at Euler's x': the same, and without differences of large
     numbers where alpha is small. Order 2, on any path. Two calls of the denoiser a step and one on the step to sigma = 0, which is not corrected: 2n - 1 for
     n steps. Raises ValueError for a bad grid and where alpha = 0.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, Gaussian, heun, karras_grid, last
+    >>> schedule, noise = EDM(), torch.full((1, 1), 80.0)
+    >>> denoise = Gaussian([0.0], 1.0).denoiser(schedule)
+    >>> grids = [karras_grid(schedule, n) for n in (10, 20, 40)]
+    >>> [round(last(heun(denoise, schedule, noise, times)).item(), 3) for times in grids]  # exact: 80 / (1 + 80**2) ** 0.5, which is 1.000
+    [1.175, 1.035, 1.008]
     """
     denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     require_signal(times, alpha)
@@ -44,6 +52,14 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> 
 
     DPM-Solver++(2M). Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
     `ddim`. Raises ValueError for a bad grid.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, Gaussian, dpmpp_2m, last, log_snr_grid
+    >>> schedule, noise = EDM(), torch.full((1, 1), 80.0)
+    >>> denoise = Gaussian([0.0], 1.0).denoiser(schedule)
+    >>> grids = [log_snr_grid(schedule, n, hi=12.0) for n in (10, 20, 40)]
+    >>> [round(last(dpmpp_2m(denoise, schedule, noise, times)).item(), 3) for times in grids]  # exact: 80 / (1 + 80**2) ** 0.5, which is 1.000
+    [1.042, 1.016, 1.004]
     """
     denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     half_log_snr = alpha.log() - sigma.log()
@@ -70,6 +86,14 @@ def exponential_multistep(denoise: Denoise, schedule: Schedule, x: Tensor, times
     The polynomial grows from one image to `order` of them, anew after a step from alpha = 0. The first step so makes an error of $h^2$: nothing where the grid
     starts in noise and the image hardly changes, but it keeps the whole at order 2 where it starts late. Hochbruck and Ostermann 2010; DEIS (Zhang and Chen 2023)
     does the same with $\hat\epsilon$. Raises ValueError for an order outside 1..4 and for a bad grid.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, Gaussian, exponential_multistep, last, log_snr_grid
+    >>> schedule, noise = EDM(), torch.full((1, 1), 80.0)
+    >>> denoise = Gaussian([0.0], 1.0).denoiser(schedule)
+    >>> grids = [log_snr_grid(schedule, n, hi=12.0) for n in (10, 20, 40)]
+    >>> [round(last(exponential_multistep(denoise, schedule, noise, times)).item(), 3) for times in grids]  # exact: 80 / (1 + 80**2) ** 0.5, which is 1.000
+    [1.053, 1.005, 1.0]
     """
     _checked_order(order, 4)
     yield from _multistep(denoise, schedule, x, times, order, 0)
@@ -84,6 +108,14 @@ def unipc(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, order:
     most where the grid does not start in noise. The last step, and one from alpha = 0, stay as predicted.
 
     Each state after the start is yielded corrected. Raises ValueError for an order outside 1..4, a corrector outside 1..5, and for a bad grid.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, Gaussian, asinh_grid, last, unipc
+    >>> schedule, noise = EDM(), torch.full((1, 1), 80.0)
+    >>> denoise = Gaussian([0.0], 1.0).denoiser(schedule)
+    >>> grids = [asinh_grid(schedule, n) for n in (10, 20, 40)]
+    >>> [round(last(unipc(denoise, schedule, noise, times)).item(), 3) for times in grids]  # exact: 80 / (1 + 80**2) ** 0.5, which is 1.000
+    [1.064, 1.001, 1.0]
     """
     few = order is None and torch.as_tensor(times).numel() <= 11
     order = (2 if few else 3) if order is None else order

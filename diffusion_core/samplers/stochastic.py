@@ -22,6 +22,13 @@ def forward_euler_maruyama(schedule: Schedule, x: Tensor, times: Tensor, generat
 
     Weak order 1, and strong order 1 since g does not depend on x. Yields the state at each time. Raises ValueError unless the grid increases, and where the SNR is
     0 or infinite before its end: from $\sigma=0$ take the first state from $q(x_t\mid x_0)$, which is known.
+
+    >>> import torch
+    >>> from diffusion_core import LinearVP, forward_euler_maruyama, last
+    >>> x0 = torch.full((10_000, 1), 3.0)
+    >>> x = last(forward_euler_maruyama(LinearVP(), x0, torch.linspace(0.001, 1, 200), torch.Generator().manual_seed(0)))
+    >>> abs(x.mean().item()) < 0.1, round(x.std().item(), 1)
+    (True, 1.0)
     """
     require_path(schedule)
     times = double(times).detach().cpu()
@@ -45,6 +52,14 @@ def euler_maruyama(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tenso
     $dx=\big(f\,x-\frac{1+\nu^2}2g^2s\big)dt+\nu g\,d\bar w$ has the marginals of the path for every $\nu$: 0 is the probability flow (by Euler in t, not `ddim`), 1 the reverse SDE of
     Anderson 1982 (Song et al. 2021, eq. 13 and 6); the family between is in Zhang and Chen 2023, who write lambda. Weak order 1 on any path. Raises ValueError unless $\nu\ge0$ is finite, for a bad grid,
     and where alpha = 0. At a knot of a `DDPM` path f and g are those of the interval above it.
+
+    >>> import torch
+    >>> from diffusion_core import Gaussian, LinearVP, euler_maruyama, last, uniform
+    >>> schedule, data = LinearVP(), Gaussian([2.0], 0.25)
+    >>> start = schedule.noise((4000, 1), torch.Generator().manual_seed(0))
+    >>> x = last(euler_maruyama(data.denoiser(schedule), schedule, start, uniform(100), generator=torch.Generator().manual_seed(1)))
+    >>> round(x.mean().item(), 1), round(x.std().item(), 1)
+    (2.0, 0.5)
     """
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise, the factor nu of g, must be a finite number of at least 0 (0 the probability flow, 1 the reverse SDE), got {noise}")
@@ -80,6 +95,14 @@ def predictor_corrector(
     $\epsilon s+\sqrt{2\epsilon}z$; their factor $1-\beta$ on VP paths, which is near 1, is left out. snr: their r, 0.16 for VE on images, 0.01 for VP. The calls are
     1 + corrections a step; the step to sigma = 0 is not corrected. Raises ValueError for an unknown predictor, unless corrections >= 0 and snr > 0, for
     a bad grid, and where alpha = 0 for reverse diffusion.
+
+    >>> import torch
+    >>> from diffusion_core import GeometricVE, last, predictor_corrector, ring, uniform
+    >>> schedule = GeometricVE(0.01, 10.0)
+    >>> start = schedule.noise((500, 2), torch.Generator().manual_seed(0))
+    >>> x = last(predictor_corrector(ring().denoiser(schedule), schedule, start, uniform(50), generator=torch.Generator().manual_seed(1)))
+    >>> round(x.norm(dim=1).median().item(), 1)
+    1.4
     """
     if predictor not in ("reverse_diffusion", "ancestral"):
         raise ValueError(f"predictor must be 'reverse_diffusion' or 'ancestral', got {predictor!r}")
@@ -124,6 +147,13 @@ def churned_heun(
     $\gamma=\min(S_{churn}/n,\sqrt2-1)$ for n steps, where $S_{tmin}\le\varsigma\le S_{tmax}$, else 0: with s_churn = 0 it is `heun`. The defaults are those of the paper for
     ImageNet-64. On any path: the raised state stands at the time of its own log-SNR. 2n - 1 calls. Raises ValueError unless s_churn >= 0,
     0 <= s_tmin <= s_tmax and s_noise >= 0, for a bad grid, where alpha = 0, and where the path never reaches the raised noise.
+
+    >>> import torch
+    >>> from diffusion_core import EDM, churned_heun, heun, karras_grid, last, ring
+    >>> schedule, denoise = EDM(), ring().denoiser(EDM())
+    >>> start, times = schedule.noise((100, 2), torch.Generator().manual_seed(0)), karras_grid(EDM(), 10)
+    >>> torch.equal(last(churned_heun(denoise, schedule, start, times, s_churn=0.0)), last(heun(denoise, schedule, start, times)))
+    True
     """
     if not (0 <= s_churn < math.inf and 0 <= s_tmin <= s_tmax and 0 <= s_noise < math.inf):
         raise ValueError(f"need s_churn >= 0, 0 <= s_tmin <= s_tmax and s_noise >= 0, got {s_churn}, {s_tmin}, {s_tmax} and {s_noise}")
