@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SITE := _build/html
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read lint test execute bench mutants
+.PHONY: help setup book read lint test flakes execute bench mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +36,11 @@ test: lint ## prove everything: names and types, the build without a warning, th
 	@rm -rf $(SITE)
 	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
 	$(BIN)/python scripts/check_site.py $(SITE)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PARALLEL)
+
+flakes: $(READY) ## the unit tests five times with one thread and five with two, the notebooks once with each (takes an hour or more)
+	@for threads in 1 2; do export DIFFUSION_CORE_TEST_THREADS=$$threads; \
+	  for folder in tests tests tests tests tests book; do echo "$$folder, $$threads thread(s)"; $(BIN)/python -m pytest -q $(PARALLEL) $$folder || exit 1; done; done
 
 execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
 	$(BIN)/python scripts/execute_book.py $(NB)

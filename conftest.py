@@ -1,6 +1,6 @@
 """Settings that hold for every test, the notebooks' kernels included: one thread of the CPU computes, nothing reaches for the network.
 
-This file stands in the root so that `pytest book/x.ipynb` reads it too.
+DIFFUSION_CORE_TEST_THREADS=2 lets two compute: what a test asserts may not depend on it. This file stands in the root so that `pytest book/x.ipynb` reads it too.
 """
 
 import os
@@ -8,7 +8,7 @@ import os
 import pytest
 
 os.environ["DIFFUSION_CORE_DEVICE"] = "cpu"
-os.environ["OMP_NUM_THREADS"] = "1"  # the same digits on any number of cores, and small networks are no slower
+os.environ["OMP_NUM_THREADS"] = os.environ.get("DIFFUSION_CORE_TEST_THREADS", "1")  # one: the same digits on any number of cores, and small networks are no slower
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
