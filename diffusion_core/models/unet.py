@@ -4,6 +4,7 @@
 
 Each block on the way down leaves its output on a stack; its mirror image on the way up takes it off again and sees both. The
 network knows nothing of diffusion: it maps an image, a number per sample and perhaps a class to an image.
+The page "The networks, drawn from their own shapes" draws it to scale.
 """
 
 import torch
@@ -129,6 +130,7 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(channels * patch**2, width, 3, padding=1)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        # A level going up undoes its level going down, last block first: each takes its own input and its mirror image's output, hence 2 * here.
         for here, before in zip(widths, [width, *widths]):
             self.down.append(nn.ModuleList(Block(before if i == 0 else here, here, emb) for i in range(blocks)))
             self.up.insert(0, nn.ModuleList(Block(2 * here, before if i == blocks - 1 else here, emb) for i in range(blocks)))
