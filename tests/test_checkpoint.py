@@ -7,11 +7,13 @@ import os
 import re
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -136,9 +138,30 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end_bit_for_bit(name, tmp_pa
         assert all(torch.equal(a, b) for a, b in zip(whole[3].state_dict().values(), resumed[3].state_dict().values(), strict=True))
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    """Settings often come from arrays; they are written, and equal to Python's."""
+    fit(mlp(), points(), 3, batch_size=8, lr=np.float32(0.5), generator=seeded(), checkpoint=tmp_path)
+    fit(stop_at_call(mlp(), 0), points(), 3, batch_size=8, lr=0.5, generator=seeded(), checkpoint=tmp_path)
+
+
 def test_checkpoints_change_nothing_of_a_run(tmp_path):
     one, other = run("plain", None), run("plain", tmp_path)
     assert same(one[0], other[0]) and same(one[1], other[1]) and torch.equal(one[2], other[2])
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name_and_then_the_name_is(tmp_path, monkeypatch):
+    """What survives a power cut, which no test can make: the order of the calls is all there is to see."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def kind(handle):
+        return "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: (calls.append("flush " + kind(handle)), fsync(handle)))
+    monkeypatch.setattr(checkpoint.os, "replace", lambda half, file: (calls.append(f"{half.name} becomes {file.name}"), replace(half, file)))
+    checkpoint.write(tmp_path / NAME, {}, {"x": torch.ones(2)})
+    half = f"{NAME}.{os.getpid()}.tmp"
+    assert calls == ["flush file", f"{half} becomes {NAME}", "flush folder"]
 
 
 def test_a_finished_run_is_handed_back_without_a_step(tmp_path):
@@ -222,6 +245,18 @@ class TestInterrupted:
         with pytest.raises(KeyboardInterrupt) as caught:
             fit(stop_at_call(mlp(), 4, press_twice), points(), 10, batch_size=8, checkpoint=tmp_path, checkpoint_every=3)
         assert "after step" not in str(caught.value) and step_in(tmp_path) == 3
+
+    def test_one_during_the_last_writing_is_not_lost(self, tmp_path, monkeypatch):
+        def write(file, record, held):
+            if record["step"] == 10:
+                os.kill(os.getpid(), signal.SIGINT)
+            checkpoint.write(file, record, held)
+
+        monkeypatch.setattr("diffusion_core.training.resume.write", write)
+        torch.manual_seed(0)
+        with pytest.raises(KeyboardInterrupt):
+            fit(mlp(), points(), 10, batch_size=8, generator=seeded(3), checkpoint=tmp_path)
+        assert step_in(tmp_path) == 10 and same(load(tmp_path, mlp()), run("plain", None)[1])
 
     def test_without_a_checkpoint_it_raises_at_once(self):
         denoiser = stop_at_call(mlp(), 4, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -358,6 +393,17 @@ class TestDescribed:
         )
         said = {subprocess.run([sys.executable, script], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout for seed in "123"}
         assert len(said) == 1 and "a=1.5" in said.pop()
+
+    def test_an_address_is_no_setting(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.act = lambda x: x
+
+            def extra_repr(self):
+                return f"act={self.act}, width=3"
+
+        assert described(Net()) == described(Net()) and "width=3" in described(Net())
 
     def test_it_ends(self):
         class Knot:

@@ -105,7 +105,7 @@ def _sealed(record: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
     with needing("a checkpoint", extra="train"):
         from safetensors.torch import save
 
-    blank = save(tensors, {KEY: json.dumps({"format": FORMAT, **record}), "sha256": BLANK})
+    blank = save(tensors, {KEY: json.dumps({"format": FORMAT, **record}, default=float), "sha256": BLANK})
     return blank.replace(_seal(BLANK), _seal(hashlib.sha256(blank).hexdigest()), 1)
 
 

@@ -7,6 +7,7 @@ close over, objects by their class and public settings, a network by how it prin
 import functools
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -23,7 +24,7 @@ PLACES = 17
 def model_record(denoiser: Denoiser) -> dict[str, Any]:
     """What a denoiser is, apart from its weights."""
     return {
-        "network": repr(denoiser.net),
+        "network": described(denoiser.net),
         "target": described(denoiser.target),
         "sigma_data": denoiser.sigma_data,
         "schedule": described(denoiser.schedule),
@@ -67,7 +68,7 @@ def described(thing: Any, depth: int = 4) -> str:
         ours = thing.__module__.split(".")[0] == __name__.split(".")[0]
         return f"{name}({_settings(_bound(thing), inner)}){'' if ours else f' code {_code(thing.__code__)}'}"
     if isinstance(thing, nn.Module):
-        return repr(thing)
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
     if isinstance(thing, type) or not hasattr(thing, "__dict__"):
         return name
     return f"{name}({_settings({key: value for key, value in vars(thing).items() if not key.startswith('_')}, inner)})"

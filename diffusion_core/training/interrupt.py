@@ -9,6 +9,7 @@ from typing import Self
 class Deferred:
     """Holds a first interrupt back and notes it in `pressed`, for the loop to act on where its state is whole; a second one goes through at once.
 
+    One that nobody acted on is raised at the end: none is lost.
     Does nothing outside the main thread, where Python delivers no signal, and where somebody else handles the signal already.
     """
 
@@ -28,3 +29,5 @@ class Deferred:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._active:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.pressed and kind is None:
+            raise KeyboardInterrupt

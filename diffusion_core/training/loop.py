@@ -87,6 +87,7 @@ def fit(
     Killed at any moment and called again with the same arguments, `fit` goes on from there and ends with the same weights, losses and times, bit for
     bit; a finished run is handed back without training. The weights that the denoiser brings are then overwritten. Without a generator the
     checkpoint's seed is used. Ctrl-C ends the step, writes, and raises KeyboardInterrupt; a second one raises at once. One run a folder; `load` reads it.
+    What a network, a loss or times keep elsewhere than in tensors of the network or in a state_dict of adaptive times is not saved.
 
     The data and the denoiser move to `device()`; the denoiser keeps the raw weights of the last step.
 

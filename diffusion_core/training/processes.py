@@ -19,6 +19,14 @@ class Share:
     """What a loss gets in place of a generator when several processes share a batch: `normal_like` draws the whole batch's noise and keeps the rows of this process.
 
     It has the generator's `device` and is no generator: a loss that hands it to `torch.randn` fails, instead of drawing the same noise in every process.
+
+    >>> import torch
+    >>> from diffusion_core.schedules import normal_like
+    >>> from diffusion_core.training.processes import Share
+    >>> x, second_half = torch.zeros(8, 3), slice(4, 8)
+    >>> share = Share(torch.Generator().manual_seed(0), second_half, batch_size=8)
+    >>> torch.equal(normal_like(x[4:], share), normal_like(x, torch.Generator().manual_seed(0))[4:])
+    True
     """
 
     def __init__(self, generator: torch.Generator, rows: slice, batch_size: int):
@@ -61,7 +69,7 @@ def seeds_of(seed: int, step: int) -> list[int]:
 def check_equal(accelerator: Any, run: dict[str, Any]) -> None:
     """Every process must have been called alike: raises ValueError, in all of them, when one differs from the first."""
     exact = {name: value for name, value in run.items() if name != "path"}  # its last digit may differ between machines
-    digest = int(hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()[:15], 16)
+    digest = int(hashlib.sha256(json.dumps(exact, sort_keys=True, default=float).encode()).hexdigest()[:15], 16)
     digests = accelerator.gather(torch.tensor([digest], device=accelerator.device)).tolist()
     others = [rank for rank, value in enumerate(digests) if value != digests[0]]
     if others:
