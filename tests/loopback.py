@@ -1,11 +1,15 @@
 """A mirror on the loopback address with real ranges (RFC 9110), and with the faults that mirrors have, one by one."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+
+import pytest
+
+from diffusion_core.data import download
 
 
 class Asked(NamedTuple):
@@ -102,3 +106,24 @@ def answer(request: BaseHTTPRequestHandler, mirror: Mirror) -> None:
             mirror.release.wait(60)
     except OSError:
         pass  # the client went away, as it should
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """For modules that import it: a cache of its own, no proxy, and no long pauses."""
+    monkeypatch.setenv("DIFFUSION_CORE_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PATIENCE", 5.0)
+
+
+def mirrors() -> Iterator[Callable[..., Mirror]]:
+    """For a fixture `serve`: servers that stop with the test; `serve({"name": body}, fault=...)` is a `Mirror`."""
+    with ExitStack() as stack:
+        yield lambda *args, **faults: stack.enter_context(serving(Mirror(*args, **faults)))
+
+
+def refused_address() -> str:
+    """An address where nothing listens: a server's, after it stopped."""
+    with serving(Mirror({})) as mirror:
+        return mirror.url
