@@ -280,6 +280,21 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys, options, message):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_line_that_was_wrong_leaves_nothing_in_the_way_of_the_right_one(tmp_path, capsys):
+    line = ["moons", "--output", str(tmp_path), *TINY, "--steps"]
+    assert main([*line, "0"]) == 2 and list(tmp_path.iterdir()) == []
+    assert main([*line, "2"]) == 0
+    assert load_run(tmp_path)
+
+
+def test_a_lost_run_file_is_written_anew_for_the_same_run_only(tmp_path, capsys):
+    before = predictions(train(tmp_path, "--steps", "2"))
+    (tmp_path / "run.json").unlink()
+    assert main(["moons", "--output", str(tmp_path), *TINY, "--steps", "2", "--lr", "1"]) == 2
+    assert "another run: lr is 0.002 there and 1.0 here" in capsys.readouterr().err
+    assert torch.equal(predictions(train(tmp_path, "--steps", "2")), before)
+
+
 def test_two_spellings_are_one_run(tmp_path):
     train(tmp_path, "--steps", "2", "--schedule", "geometric_ve(0.01, sigma_max=50)")
     train(tmp_path, "--steps", "2", "--schedule", "GeometricVE()")

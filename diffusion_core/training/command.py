@@ -24,6 +24,7 @@ from diffusion_core.data.toys import TOYS
 from diffusion_core.denoiser import Denoiser
 from diffusion_core.devices import by_device, device
 from diffusion_core.training import vocabulary
+from diffusion_core.training.batches import Data
 from diffusion_core.training.checkpoint import NAME, parse
 from diffusion_core.training.gallery import draw_samples, write_samples
 from diffusion_core.training.loop import Diverged, fit
@@ -75,39 +76,49 @@ def _train(options: argparse.Namespace) -> None:
     x, labels = _data(options)
     run = _run(options, x, labels)
     folder = options.output or Path("runs") / options.data
-    _check_folder(folder, run)
+    stands = _step_reached(folder, run)
     denoiser = run.denoiser(options.seed)
     settings = run.settings
     say(_summary(run, denoiser, x, folder))
-    if _rank() == 0:
-        run.write(folder)
-        stands = _stands(folder)
-        if stands:
-            say(f"goes on   from step {stands:,} of {settings['steps']:,}")
+    if stands:
+        say(f"goes on   from step {stands:,} of {settings['steps']:,}")
     begun = time.perf_counter()
-    average, losses = fit(
-        denoiser,
-        x if labels is None else (x, {"label": labels}),
-        settings["steps"],
-        batch_size=settings["batch"],
-        lr=settings["lr"],
-        ema=settings["ema"],
-        times=vocabulary.times(settings["times"]).make(),
-        weight=vocabulary.weight(settings["weight"], run.sigma_data).make(),
-        loss=vocabulary.loss(settings["loss"]).make(),
-        label_dropout=settings["label_dropout"],
-        precision=settings["precision"],
-        generator=torch.Generator().manual_seed(settings["seed"]),
-        progress=not options.quiet,
-        checkpoint=folder,
-        checkpoint_every=options.checkpoint_every,
-    )
+    average, losses = _fit(options, run, denoiser, x if labels is None else (x, {"label": labels}), folder)
     tail = losses[-max(1, len(losses) // 10) :].mean()
     say(f"done      loss {tail:.4g} over the last tenth, {time.perf_counter() - begun:.0f} s; load_run({str(folder)!r}) loads the denoiser")
     if options.samples:
         samples = draw_samples(average, run.shape, run.classes, options.samples, options.sampling_steps, options.seed)
         if _rank() == 0:
             say(f"samples   {write_samples(samples, folder)}")
+
+
+def _fit(options: argparse.Namespace, run: Run, denoiser: Denoiser, data: Data, folder: Path) -> tuple[Denoiser, Tensor]:
+    """`fit` as the run says, with `run.json` in the folder from the beginning; it is taken away again when `fit` refuses and it was not there before."""
+    settings, new = run.settings, not (folder / FILE).exists()
+    if _rank() == 0:
+        run.write(folder)
+    try:
+        return fit(
+            denoiser,
+            data,
+            settings["steps"],
+            batch_size=settings["batch"],
+            lr=settings["lr"],
+            ema=settings["ema"],
+            times=vocabulary.times(settings["times"]).make(),
+            weight=vocabulary.weight(settings["weight"], run.sigma_data).make(),
+            loss=vocabulary.loss(settings["loss"]).make(),
+            label_dropout=settings["label_dropout"],
+            precision=settings["precision"],
+            generator=torch.Generator().manual_seed(settings["seed"]),
+            progress=not options.quiet,
+            checkpoint=folder,
+            checkpoint_every=options.checkpoint_every,
+        )
+    except ValueError:
+        if _rank() == 0 and new:
+            (folder / FILE).unlink()
+        raise
 
 
 def _data(options: argparse.Namespace) -> tuple[Tensor, Tensor | None]:
@@ -182,18 +193,16 @@ def _check_sampling(options: argparse.Namespace) -> None:
         raise ValueError(f"--samples must not be negative and --sampling-steps at least 1, got {options.samples} and {options.sampling_steps}")
 
 
-def _check_folder(folder: Path, run: Run) -> None:
-    """A folder that holds another run must not be gone on with."""
+def _step_reached(folder: Path, run: Run) -> int:
+    """The step of the run's checkpoint in the folder, 0 without one. Raises ValueError for a damaged one, and for a folder that holds another run."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output {folder} is a file; name a folder")
+    file = folder / NAME
+    if not file.exists():
+        return 0
     if (folder / FILE).exists() and (unlike := Run.read(folder).differences(run)):
         raise ValueError(f"{folder} holds another run ({'; '.join(unlike)}); give this one its own --output, or delete the folder")
-
-
-def _stands(folder: Path) -> int:
-    """The step of the checkpoint in the folder, 0 without one. Raises ValueError for a damaged one."""
-    file = folder / NAME
-    return int(parse(file, file.read_bytes())[0]["step"]) if file.exists() else 0
+    return int(parse(file, file.read_bytes())[0]["step"])
 
 
 def _summary(run: Run, denoiser: Denoiser, x: Tensor, folder: Path) -> str:
