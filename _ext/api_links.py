@@ -44,7 +44,9 @@ def resolve(code: str, room: str | None = None) -> str | None:
         if path in paths:
             return path
     if len(words) == 1:
-        return words[0] if words[0] in api_names.rooms() else None
+        elsewhere = [entry.path for entry in api_names.all_entries() if entry.name == words[0]]
+        told = "_" in words[0] or code.startswith(f"{words[0]}(")  # `score` may be a word, `range_variance` and `edm(sigma_data)` are names
+        return words[0] if words[0] in api_names.rooms() else elsewhere[0] if told and len(elsewhere) == 1 else None
     if words[0] in api_names.rooms():
         shared = [entry.path for entry in api_names.entries(words[0]) if entry.name == words[1]]
         return shared[0] if shared and len(words) == 2 else resolve(".".join([*shared, *words[2:]]), room) if shared else None

@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pathlib
 import pkgutil
 import types
@@ -49,7 +50,8 @@ def module_of(name: str) -> types.ModuleType:
 
 @functools.cache
 def entries(room: str, first: tuple[str, ...] = ()) -> tuple[Entry, ...]:
-    """The public names of a room in the order of its source: file by file, those of `first` before others as the room imports them, top to bottom."""
+    """The public names of a room in the order of its source: file by file as the room imports them, top to bottom. What `first` lists, names and files,
+    comes before the rest."""
     module = module_of(room)
     listed = []
     for name in module.__all__:
@@ -57,8 +59,13 @@ def entries(room: str, first: tuple[str, ...] = ()) -> tuple[Entry, ...]:
         home = _home(room, name, value)
         shared = name in diffusion_core.__all__ and getattr(diffusion_core, name) is value
         listed.append(Entry(name if shared else f"{room}.{name}", name, room, home, value))
-    order = (*(f"{room}.{file}" for file in first), *_import_order(room))
-    return tuple(sorted(listed, key=lambda entry: (order.index(entry.module), node_of(entry.module, entry.name).lineno)))
+    order = (*first, *(module.removeprefix(f"{room}.") for module in _import_order(room)))
+
+    def place(entry: Entry) -> tuple[int, int]:
+        file = entry.module.removeprefix(f"{room}.")
+        return order.index(entry.name if entry.name in first else file), node_of(entry.module, entry.name).lineno
+
+    return tuple(sorted(listed, key=place))
 
 
 @functools.cache
@@ -146,13 +153,17 @@ def stands_on(room: str) -> tuple[str, ...]:
 
 
 def source(entry: Entry) -> str:
-    """The lines that define the name, decorators included."""
-    return _lines(entry.module, node_of(entry.module, entry.name))
-
-
-def _lines(module: str, node: ast.stmt) -> str:
+    """The lines that define the name, decorators included; of its docstring, which the page shows, the first paragraph."""
+    node = node_of(entry.module, entry.name)
     first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-    return "\n".join(source_of(module)[0].splitlines()[first - 1 : node.end_lineno])
+    lines = source_of(entry.module)[0].splitlines()
+    if not (isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node)):
+        return "\n".join(lines[first - 1 : node.end_lineno])
+    doc = node.body[0]
+    kept = list(itertools.takewhile(str.strip, lines[doc.lineno - 1 : doc.end_lineno]))
+    if len(kept) < doc.end_lineno - doc.lineno + 1:
+        kept[-1] += '"""'
+    return "\n".join([*lines[first - 1 : doc.lineno - 1], *kept, *lines[doc.end_lineno : node.end_lineno]])
 
 
 def signature(entry: Entry) -> str:

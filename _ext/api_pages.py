@@ -33,7 +33,7 @@ ROOM = re.compile(r"\{api-room\} (\w+)(?:\n:first: (.*))?")
 
 @functools.cache
 def rooms_on_pages() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """(page, room, the files that come first), in the order of the pages' names: ("book/package/api/samplers", "samplers", ("walks", "grids"))."""
+    """(page, room, the files and names that come first), in the order of the pages' names: ("book/package/api/samplers", "samplers", ("walks", "grids"))."""
     sources = sorted((ROOT / "book/package/api").glob("*.md"))
     return tuple((docname(path), room, tuple(first.split())) for path in sources for room, first in ROOM.findall(path.read_text(encoding="utf-8")))
 
@@ -133,7 +133,7 @@ def _types(room: str) -> list[str]:
 
 
 class ApiRoom(SphinxDirective):
-    """`{api-room} samplers`: the entries of a room. `:first: walks grids` brings the names of those files forward; no name can be left out."""
+    """`{api-room} samplers`: the entries of a room. `:first: walks grids` brings those files, or names, forward; no name can be left out."""
 
     required_arguments = 1
     option_spec = {"first": directives.unchanged}

@@ -35,7 +35,9 @@ class Denoiser(nn.Module):
     >>> denoiser = Denoiser(MLP(2, width=16), LinearVP(), targets.v)
     >>> x, t = torch.randn(4, 2), torch.full((4,), 0.3)
     >>> alpha, sigma = denoiser.schedule(0.3)
-    >>> torch.allclose(denoiser(x, t), alpha.float() * x - sigma.float() * denoiser.predict(x, t), atol=1e-6)  # v's solve
+    >>> # v's solve
+    >>> image = alpha.float() * x - sigma.float() * denoiser.predict(x, t)
+    >>> torch.allclose(denoiser(x, t), image, atol=1e-6)
     True
     """
 
@@ -130,7 +132,8 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
 
     >>> import torch
     >>> from diffusion_core import LinearVP, Straight, ring, transport
-    >>> moved = transport(ring().denoiser(LinearVP()), LinearVP(), Straight())  # a DDPM model on the path of flow matching
+    >>> # a DDPM model on the path of flow matching
+    >>> moved = transport(ring().denoiser(LinearVP()), LinearVP(), Straight())
     >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     >>> torch.allclose(moved(x, 0.4), ring().denoiser(Straight())(x, 0.4), atol=1e-5)
     True
@@ -154,7 +157,8 @@ def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callabl
 
     >>> import torch
     >>> from diffusion_core import CosineVP, ring, score_at
-    >>> schedule, x = CosineVP(), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    >>> schedule = CosineVP()
     >>> score = score_at(ring().denoiser(schedule), schedule, 0.5)
     >>> torch.allclose(score(x), ring().score(x, *schedule(0.5)), atol=1e-4)
     True
@@ -182,7 +186,8 @@ def require_schedule(denoise: Denoise, schedule: Schedule) -> None:
 
     >>> from diffusion_core import CosineVP, LinearVP, ring
     >>> from diffusion_core.denoiser import require_schedule
-    >>> require_schedule(ring().denoiser(LinearVP()), LinearVP())  # an equal path will do, it need not be the same object
+    >>> # an equal path will do, it need not be the same object
+    >>> require_schedule(ring().denoiser(LinearVP()), LinearVP())
     >>> require_schedule(ring().denoiser(LinearVP()), CosineVP())  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: this denoiser was made for another path (LinearVP) than the one it is used on (CosineVP); use transport(...)...

@@ -22,7 +22,8 @@ def x0(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
     r"""The clean image: $(a,b)=(1,0)$.
 
     >>> from diffusion_core import LinearVP, targets
-    >>> [c.item() for c in targets.solution(LinearVP(), targets.x0, 0.0)]  # the prediction is the image, also where there is no noise
+    >>> # the prediction is the image, also where there is no noise
+    >>> [c.item() for c in targets.solution(LinearVP(), targets.x0, 0.0)]
     [0.0, 1.0]
     """
     t = double(t)
@@ -37,7 +38,8 @@ def eps(schedule: Schedule, t: Tensor | float) -> tuple[Tensor, Tensor]:
     >>> schedule, t, x0, noise = LinearVP(), 0.5, torch.tensor(0.3), torch.tensor(-1.2)
     >>> alpha, sigma = schedule(t)
     >>> c_x, c_y = targets.solution(schedule, targets.eps, t)
-    >>> round((c_x * (alpha * x0 + sigma * noise) + c_y * noise).item(), 6)  # the image again
+    >>> # the image again
+    >>> round((c_x * (alpha * x0 + sigma * noise) + c_y * noise).item(), 6)
     0.3
     """
     t = double(t)
@@ -87,8 +89,10 @@ def edm(sigma_data: float = 0.5) -> Target:
     exists at both ends. Raises ValueError unless sigma_data > 0.
 
     >>> from diffusion_core import EDM, targets
-    >>> c_x, c_y = targets.solution(EDM(), targets.edm(0.5), 0.5 / 80)  # sigma = sigma_data
-    >>> round(c_x.item(), 6), round((c_y**2).item(), 6)  # c_skip = 1/2 and c_out^2 = sigma_data^2 / 2
+    >>> # sigma = sigma_data
+    >>> c_x, c_y = targets.solution(EDM(), targets.edm(0.5), 0.5 / 80)
+    >>> # c_skip = 1/2 and c_out^2 = sigma_data^2 / 2
+    >>> round(c_x.item(), 6), round((c_y**2).item(), 6)
     (0.5, 0.125)
     """
     if not 0 < sigma_data < math.inf:
@@ -139,7 +143,8 @@ def solution(schedule: Schedule, target: Target, t: Tensor | float) -> tuple[Ten
     >>> from diffusion_core import CosineVP, targets
     >>> alpha, sigma = CosineVP()(0.5)
     >>> c_x, c_y = targets.solution(CosineVP(), targets.v, 0.5)
-    >>> torch.allclose(c_x, alpha), torch.allclose(c_y, -sigma)  # x_0 = alpha x_t - sigma v
+    >>> # x_0 = alpha x_t - sigma v
+    >>> torch.allclose(c_x, alpha), torch.allclose(c_y, -sigma)
     (True, True)
     """
     if target is x0:

@@ -62,6 +62,9 @@ def test_a_docstring_becomes_myst(docstring: str, text: str) -> None:
         ("losses.nothing", None),
         ("nothing", None),
         ("(denoise, schedule)", None),
+        ("range_variance", "variance.range_variance"),
+        ("edm(sigma_data)", "targets.edm"),
+        ("edm", None),
         ("ddimension", None),
         ("noise=", None),
     ],
@@ -90,6 +93,13 @@ def test_a_room_knows_its_own_names_first() -> None:
 def test_a_cell_of_the_table(cell: list[str], paths: list[str | None], unknown: list[str]) -> None:
     assert [api_links.in_column(code, cell) for code in cell] == paths
     assert list(api_links.unknown(cell)) == unknown
+
+
+def test_what_comes_first_and_nothing_is_left_out() -> None:
+    plain, ordered = api_names.entries("schedules"), api_names.entries("schedules", ("Straight", "rescaled"))
+    assert set(plain) == set(ordered)
+    assert [entry.path for entry in ordered[:3]] == ["Straight", "Shifted", "ZeroTerminalSNR"]
+    assert [entry for entry in plain if entry in ordered[3:]] == list(ordered[3:])
 
 
 def test_levels_stand_on_those_above() -> None:

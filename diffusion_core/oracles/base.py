@@ -15,8 +15,10 @@ class Oracle:
 
     >>> import torch
     >>> from diffusion_core import Gaussian, ring, two_peaks
-    >>> x, alpha, sigma = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), 0.8, 0.6
-    >>> tweedie = (x + sigma**2 * ring().score(x, alpha, sigma)) / alpha  # holds in every exact world
+    >>> alpha, sigma = 0.8, 0.6
+    >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    >>> # holds in every exact world
+    >>> tweedie = (x + sigma**2 * ring().score(x, alpha, sigma)) / alpha
     >>> torch.allclose(tweedie, ring().posterior_mean(x, alpha, sigma), atol=1e-5)
     True
     """

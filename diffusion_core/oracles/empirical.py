@@ -20,8 +20,9 @@ class Empirical(Oracle):
     >>> from diffusion_core import Empirical
     >>> data = Empirical(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
     >>> x = torch.tensor([[0.6, 0.6]])
-    >>> data.posterior_mean(x, 1.0, 0.01).tolist(), data.posterior_mean(x, 0.0, 1.0).tolist()  # the nearest point; the mean
-    ([[1.0, 1.0]], [[0.5, 0.5]])
+    >>> # the nearest point; the mean
+    >>> [data.posterior_mean(x, *level).tolist() for level in ((1.0, 0.01), (0.0, 1.0))]
+    [[[1.0, 1.0]], [[0.5, 0.5]]]
     """
 
     def __init__(self, data: Tensor):

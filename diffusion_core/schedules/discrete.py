@@ -19,7 +19,8 @@ class DDPM(Schedule):
 
     >>> from diffusion_core import DDPM
     >>> schedule = DDPM([0.1, 0.2, 0.3])
-    >>> [round(a.item(), 6) for a in schedule.alphas_bar]  # 0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.7
+    >>> # 0.9, 0.9 * 0.8, 0.9 * 0.8 * 0.7
+    >>> [round(a.item(), 6) for a in schedule.alphas_bar]
     [0.9, 0.72, 0.504]
     >>> alpha, sigma = schedule(2 / 3)  # the second of three steps
     >>> round((alpha**2).item(), 6), round((sigma**2).item(), 6)
@@ -78,7 +79,8 @@ def linear_betas(steps: int = 1000, first: float | None = None, last: float | No
     with unscaled betas 200 steps leave $\bar\alpha_N=0.13$ of the signal).
 
     >>> from diffusion_core import DDPM, linear_betas
-    >>> [round(DDPM(linear_betas(n)).alphas_bar[-1].item(), 5) for n in (100, 1000)]  # what is left of the signal's power
+    >>> # what is left of the signal's power
+    >>> [round(DDPM(linear_betas(n)).alphas_bar[-1].item(), 5) for n in (100, 1000)]
     [2e-05, 4e-05]
     """
     _positive(steps)
@@ -111,7 +113,8 @@ def cosine_betas(steps: int = 1000, s: float = 0.008, largest: float = 0.999) ->
     >>> import torch
     >>> from diffusion_core import DDPM, CosineVP, cosine_betas
     >>> schedule, t = DDPM(cosine_betas(100)), torch.arange(1, 100) / 100
-    >>> torch.allclose(schedule(t)[0], CosineVP()(t)[0])  # at its knots the cosine path, but for the last, where beta is cut
+    >>> # at its knots the cosine path, but for the last, where beta is cut
+    >>> torch.allclose(schedule(t)[0], CosineVP()(t)[0])
     True
     """
     _positive(steps)

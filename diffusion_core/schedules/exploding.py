@@ -15,7 +15,8 @@ class GeometricVE(Schedule):
 
     >>> from diffusion_core import GeometricVE
     >>> schedule = GeometricVE(sigma_min=0.01, sigma_max=100.0)
-    >>> [round(schedule(t)[1].item(), 6) for t in (0.0, 0.25, 0.5, 1.0)]  # each quarter multiplies the noise by 10
+    >>> # each quarter multiplies the noise by 10
+    >>> [round(schedule(t)[1].item(), 6) for t in (0.0, 0.25, 0.5, 1.0)]
     [0.01, 0.1, 1.0, 100.0]
     """
 
@@ -44,7 +45,8 @@ class EDM(Schedule):
     >>> from diffusion_core import EDM
     >>> schedule = EDM(sigma_max=80.0)
     >>> alpha, sigma = schedule(0.5)
-    >>> alpha.item(), sigma.item(), round(schedule.log_snr(0.5).item(), 3)  # the last is -2 log 40
+    >>> # the last is -2 log 40
+    >>> alpha.item(), sigma.item(), round(schedule.log_snr(0.5).item(), 3)
     (1.0, 40.0, -7.378)
     """
 

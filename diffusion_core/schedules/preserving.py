@@ -17,7 +17,8 @@ class LinearVP(Schedule):
     >>> from diffusion_core import LinearVP
     >>> schedule = LinearVP()
     >>> alpha, sigma = schedule(0.5)
-    >>> round((alpha**2 + sigma**2).item(), 12), round(schedule.diffusion2(0.5).item(), 6)  # g^2 is beta(t)
+    >>> # g^2 is beta(t)
+    >>> round((alpha**2 + sigma**2).item(), 12), round(schedule.diffusion2(0.5).item(), 6)
     (1.0, 10.05)
     """
 
@@ -54,7 +55,8 @@ class SubVP(LinearVP):
     >>> import torch
     >>> from diffusion_core import LinearVP, SubVP
     >>> (alpha, sigma), (same, vp_sigma) = SubVP()(0.3), LinearVP()(0.3)
-    >>> torch.equal(alpha, same), torch.allclose(sigma, vp_sigma**2)  # the noise of the VP path, squared
+    >>> # the noise of the VP path, squared
+    >>> torch.equal(alpha, same), torch.allclose(sigma, vp_sigma**2)
     (True, True)
     """
 
@@ -110,7 +112,8 @@ class SigmoidVP(Schedule):
 
     >>> from diffusion_core import SigmoidVP
     >>> alpha, sigma = SigmoidVP(-3.0, 3.0)(0.5)
-    >>> round((alpha**2).item(), 6), round((sigma**2).item(), 6)  # symmetric ends: half and half in the middle
+    >>> # symmetric ends: half and half in the middle
+    >>> round((alpha**2).item(), 6), round((sigma**2).item(), 6)
     (0.5, 0.5)
     """
 

@@ -18,9 +18,11 @@ class Shifted(Schedule):
 
     >>> import math
     >>> from diffusion_core import CosineVP, Shifted, Straight
-    >>> round((Shifted(CosineVP(), 4.0).log_snr(0.3) - CosineVP().log_snr(0.3)).item() / math.log(4), 6)
+    >>> moved = Shifted(CosineVP(), 4.0).log_snr(0.3) - CosineVP().log_snr(0.3)
+    >>> round(moved.item() / math.log(4), 6)
     -2.0
-    >>> alpha, sigma = Shifted(Straight(), 3.0)(0.5)  # t' = 3t / (1 + 2t) of the straight path
+    >>> # t' = 3t / (1 + 2t) of the straight path
+    >>> alpha, sigma = Shifted(Straight(), 3.0)(0.5)
     >>> round(sigma.item(), 6)
     0.75
     """

@@ -11,7 +11,8 @@ class Straight(Schedule):
 
     >>> from diffusion_core import Straight
     >>> schedule = Straight()
-    >>> [round(rate.item(), 6) for rate in schedule.rates(0.3)]  # the velocity of a point is eps - x_0 at every t
+    >>> # the velocity of a point is eps - x_0 at every t
+    >>> [round(rate.item(), 6) for rate in schedule.rates(0.3)]
     [-1.0, 1.0]
     """
 
