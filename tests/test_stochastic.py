@@ -241,6 +241,9 @@ def test_identities(name):
     for how in (dict(s_churn=0.0), dict(s_churn=5.0, s_tmin=1e12, s_tmax=1e13)):
         for a, b in zip(churned_heun(denoise, schedule, x, late, **how, generator=generator(2)), heun(denoise, schedule, x, late), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        churned, plain = Spy(denoise), Spy(denoise)
+        last(churned_heun(churned, schedule, x, late, **how)), last(heun(plain, schedule, x, late))
+        assert churned.times == plain.times  # those of the grid to the last bit, not found again from their log-SNR
     g = generator(2)
     last(euler_maruyama(denoise, schedule, x, late, 0.0, g))
     last(churned_heun(denoise, schedule, x, late, 0.0, generator=g))
