@@ -4,10 +4,10 @@
     python scripts/mutate.py run --survivors  test those again that were not killed, slow tests included: to be done last, and after a new test
     python scripts/mutate.py table [--all]    the counts and the survivors (or all mutants) as Markdown
 
-cosmic-ray makes the mutants and keeps the session, .mutants/session.sqlite: a run that is stopped goes on where it was. No file is ever changed: a
-mutant lives in a forked process, whose import of the one module is answered with the mutated source. The parent has imported what the tests
-need but not diffusion_core, so that a mutant costs the time of its tests. What is left out of the sample, and why, is said in `reason_to_skip`.
-POSIX only (os.fork).
+With --kind swap the mutants are those of `swapped_names.py`, alpha for sigma, in place of cosmic-ray's own. cosmic-ray makes the mutants and keeps the
+session, .mutants/KIND.sqlite: a run that is stopped goes on where it was. No file is ever changed: a mutant lives in a forked process, whose import of
+the one module is answered with the mutated source. The parent has imported what the tests need but not diffusion_core, so that a mutant costs the time
+of its tests. What is left out of the sample, and why, is said in `reason_to_skip`. POSIX only (os.fork).
 """
 
 import argparse
@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "tests/mutation/cosmic-ray.toml"
 FOLDER = ROOT / ".mutants"
-SESSION, NOTES, SECONDS = FOLDER / "session.sqlite", FOLDER / "notes.json", FOLDER / "seconds.json"
+SECONDS = FOLDER / "seconds.json"
 CPU_SECONDS, TIMES_SLOWER = 60, 10  # a mutant may take this and so many times what its tests take without one, in CPU time
 OUT_OF_TIME = "took more CPU time than it may"
 
@@ -218,13 +218,19 @@ def fingerprint(config: dict) -> str:
     return hashlib.sha256(b"".join((ROOT / path).read_bytes() for path in config["cosmic-ray"]["module-path"])).hexdigest()
 
 
-def draw(database, config: dict) -> None:
-    """Fill a new session: all mutants, of which the sample is left to do. One site is drawn as likely as another, then one of its mutants."""
+def draw(database, config: dict, kind: str) -> dict:
+    """Fill a new session: all mutants of a kind, of which the sample is left to do. One site is drawn as likely as another, then one of its mutants.
+
+    Returns what the table says of it.
+    """
+    from cosmic_ray import plugins
     from cosmic_ray.commands.init import init
     from cosmic_ray.work_item import WorkerOutcome, WorkResult
 
     os.chdir(ROOT)
+    others = {name: plugins.OPERATOR_PROVIDERS.pop(name) for name in set(plugins.OPERATOR_PROVIDERS) - {kind}}
     init([Path(path) for path in config["cosmic-ray"]["module-path"]], database, {})
+    plugins.OPERATOR_PROVIDERS |= others
     excluded = config["cosmic-ray"]["filters"]["operators-filter"]["exclude-operators"]
     source = {path: (ROOT / path).read_text() for path in config["cosmic-ray"]["module-path"]}
     sites: dict[tuple, list] = {}
@@ -247,8 +253,7 @@ def draw(database, config: dict) -> None:
     skipped["not drawn"] = [item for items in sites.values() for item in items if item.job_id not in known]
     for reason, items in skipped.items():
         database.set_multiple_results([item.job_id for item in items], WorkResult(WorkerOutcome.SKIPPED, output=reason))
-    counts = {reason: len(items) for reason, items in skipped.items()}
-    NOTES.write_text(json.dumps({"sources": fingerprint(config), "sites": len(sites), "skipped": counts}, indent=1))
+    return {"sources": fingerprint(config), "sites": len(sites), "skipped": {reason: len(items) for reason, items in skipped.items()}}
 
 
 def place(item) -> tuple[str, tuple[int, int], str, int]:
@@ -257,23 +262,28 @@ def place(item) -> tuple[str, tuple[int, int], str, int]:
     return str(mutation.module_path), mutation.start_pos, mutation.operator_name, mutation.occurrence
 
 
-def session(config: dict):
-    """The session, drawn where there is none. Exits where the sources have changed since."""
+def session(config: dict, kind: str):
+    """The session, drawn where there is none, and what is noted of it. Exits where the sources have changed since."""
     tool = FOLDER / "tool"
     if tool.is_dir():
         sys.path.append(str(tool))
     try:
+        from cosmic_ray import plugins
         from cosmic_ray.work_db import WorkDB
     except ImportError:
         sys.exit(f"cosmic-ray is missing: python -m pip install --no-deps --target {tool.relative_to(ROOT)} -r tests/mutation/requirements.txt")
+    from swapped_names import Swaps
+
+    plugins.OPERATOR_PROVIDERS["swap"] = Swaps()
     FOLDER.mkdir(exist_ok=True)
-    database = WorkDB(SESSION, WorkDB.Mode.create)
-    if not NOTES.exists():
+    database, notes = WorkDB(FOLDER / f"{kind}.sqlite", WorkDB.Mode.create), FOLDER / f"{kind}.json"
+    if not notes.exists():
         print("Drawing the sample", flush=True)
-        draw(database, config)
-    elif json.loads(NOTES.read_text())["sources"] != fingerprint(config):
-        sys.exit(f"The files have changed since the sample was drawn. Delete {NOTES.relative_to(ROOT)} to draw it anew, or go back to that commit")
-    return database
+        notes.write_text(json.dumps(draw(database, config, kind), indent=1))
+    noted = json.loads(notes.read_text())
+    if noted["sources"] != fingerprint(config):
+        sys.exit(f"The files have changed since the sample was drawn. Delete {notes.relative_to(ROOT)} to draw it anew, or go back to that commit")
+    return database, noted
 
 
 # The commands.
@@ -302,14 +312,14 @@ def baseline(files: list[str]) -> dict[str, float]:
     return {test: taken for file in files for test, taken in known[file]["seconds"].items()}
 
 
-def run(config: dict, survivors: bool, jobs: int) -> None:
-    from_before = session(config)
+def run(config: dict, kind: str, survivors: bool, jobs: int) -> None:
+    database, _ = session(config, kind)
     from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
     if survivors:
-        todo = [item for item, result in from_before.completed_work_items if result.test_outcome and (result.test_outcome != TestOutcome.KILLED or result.output == OUT_OF_TIME)]
+        todo = [item for item, result in database.completed_work_items if result.test_outcome and (result.test_outcome != TestOutcome.KILLED or result.output == OUT_OF_TIME)]
     else:
-        todo = list(from_before.pending_work_items)
+        todo = list(database.pending_work_items)
     longest = math.inf if survivors else config["sample"]["longest-test"]
     todo.sort(key=place)
     paths = {str(item.mutations[0].module_path) for item in todo}
@@ -325,7 +335,7 @@ def run(config: dict, survivors: bool, jobs: int) -> None:
         item, child = running.pop(0)
         outcome, by = verdict(*finish(*child))
         worked = WorkerOutcome.ABNORMAL if outcome == "incompetent" else WorkerOutcome.NORMAL
-        from_before.set_result(item.job_id, WorkResult(worked, output=by, test_outcome=TestOutcome(outcome)))
+        database.set_result(item.job_id, WorkResult(worked, output=by, test_outcome=TestOutcome(outcome)))
         print(f"{outcome:11} {name(item.mutations[0])}   {by}", flush=True)
 
 
@@ -335,12 +345,11 @@ def name(mutation) -> str:
     line = mutation.start_pos[0] - 1
     changed = new[line] if len(new) == len(old) else "(line removed)"
     where = mutation.definition_name or "module"
-    return f"{mutation.module_path} | {where} | {mutation.operator_name.removeprefix('core/')} | `{old[line].strip()}` | `{changed.strip()}`"
+    return f"{mutation.module_path} | {where} | {mutation.operator_name.split('/')[1]} | `{old[line].strip()}` | `{changed.strip()}`"
 
 
-def table(config: dict, everything: bool) -> None:
-    database = session(config)
-    notes = json.loads(NOTES.read_text())
+def table(config: dict, kind: str, everything: bool) -> None:
+    database, notes = session(config, kind)
     tested = [(item, result) for item, result in database.completed_work_items if result.test_outcome]
     tested.sort(key=lambda pair: place(pair[0]))
     count = {outcome: sum(result.test_outcome == outcome for _, result in tested) for outcome in ("killed", "survived", "incompetent")}
@@ -360,12 +369,14 @@ def main() -> None:
     runs.add_argument("--jobs", type=int, default=1, help="mutants at a time (1)")
     shows = commands.add_parser("table", help="print the counts and the survivors as Markdown")
     shows.add_argument("--all", action="store_true", help="all mutants of the sample, with the test that killed each")
+    for command in (runs, shows):
+        command.add_argument("--kind", choices=("core", "swap"), default="core", help="whose mutants: cosmic-ray's (core), or names put in place of their siblings (swap)")
     args = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "DIFFUSION_CORE_DEVICE": "cpu", "HYPOTHESIS_STORAGE_DIRECTORY": str(FOLDER / "hypothesis")}
     if args.command == "run":
-        run(settings(), args.survivors, args.jobs)
+        run(settings(), args.kind, args.survivors, args.jobs)
     else:
-        table(settings(), args.all)
+        table(settings(), args.kind, args.all)
 
 
 if __name__ == "__main__":
