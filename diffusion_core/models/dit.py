@@ -95,9 +95,9 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
-        h = h + gate1 * self.attention(modulate(h, shift1, scale1))
-        return h + gate2 * self.mlp(modulate(h, shift2, scale2))
+        b1, a1, g1, b2, a2, g2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
+        h = h + g1 * self.attention(modulate(h, b1, a1))
+        return h + g2 * self.mlp(modulate(h, b2, a2))
 
 
 class DiT(nn.Module):

@@ -8,7 +8,7 @@ Needs the extra `plot` (matplotlib and pillow).
 from diffusion_core.extras import needing
 
 with needing("diffusion_core.plots", extra="plot"):
-    from .costs import costs
+    from .bars import costs
     from .fields import density_1d, density_2d, density_over_time, histogram, score_field
     from .images import image_grid, tile
     from .motion import Animation, Element, animate, frame

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from diffusion_core.models.stages import Stage
+from diffusion_core.models.anatomy import Stage
 
 from .style import DATA, INK, MODEL, SEQUENTIAL, WIDTH
 
@@ -88,7 +88,7 @@ def _places(path: Sequence[Stage], skips: Sequence[tuple[int, int]]) -> tuple[li
             places.append((SIDES[0] + share * (SIDES[1] - SIDES[0]), bottom, "below"))
         else:
             places.append((SIDES[k >= down], heights[k], "right" if k >= down else "left"))
-    return places, bottom + 0.45 * PITCH
+    return places, bottom + 0.5 * PITCH
 
 
 def _slabs(path: Sequence[Stage], skips: Sequence[tuple[int, int]]) -> tuple[list[Slab], float]:
@@ -166,13 +166,13 @@ def network(stages: Sequence[Stage]) -> Figure:
 
 def _label(ax: Axes, stage: Stage, slab: Slab) -> None:
     if slab.label == "below":
-        ax.text(slab.x, slab.y + slab.height / 2 + 0.05, stage.name, ha="center", va="top", fontsize=11, color=INK)
-        ax.text(slab.x, slab.y + slab.height / 2 + 0.23, _words(stage.shape), ha="center", va="top", fontsize=10, color=QUIET)
+        ax.text(slab.x, slab.y + slab.height / 2 + 0.05, stage.name, ha="center", va="top", fontsize=12.5, color=INK)
+        ax.text(slab.x, slab.y + slab.height / 2 + 0.25, _words(stage.shape), ha="center", va="top", fontsize=11.5, color=QUIET)
         return
     x = slab.x + (WIDEST / 2 + 0.12) * (1 if slab.label == "right" else -1)
     align = "left" if slab.label == "right" else "right"
-    ax.text(x, slab.y - 0.01, stage.name, ha=align, va="bottom", fontsize=11, color=INK)
-    ax.text(x, slab.y + 0.01, _words(stage.shape), ha=align, va="top", fontsize=10, color=QUIET)
+    ax.text(x, slab.y - 0.01, stage.name, ha=align, va="bottom", fontsize=12.5, color=INK)
+    ax.text(x, slab.y + 0.01, _words(stage.shape), ha=align, va="top", fontsize=11.5, color=QUIET)
 
 
 def _arc(ax: Axes, a: Slab, b: Slab) -> None:
@@ -197,8 +197,8 @@ def _rail(ax: Axes, conditions: Sequence[Stage], path: Sequence[Stage], slabs: S
         return
     words = [f"{' + '.join(stage.sources)} → {stage.name}" if stage.sources else stage.name for stage in conditions if stage.kind != "input"]
     words += [stage.name for stage in conditions if stage.kind == "input" and any(stage.name in read for _, read in readers)]
-    ax.text(x, -0.28, "\n".join(words), ha="center", va="top", fontsize=11, color=RAIL, linespacing=1.25)
-    bottom = top = -0.23 + 0.2 * len(words)
+    ax.text(x, -0.28, "\n".join(words), ha="center", va="top", fontsize=12, color=RAIL, linespacing=1.25)
+    bottom = top = -0.22 + 0.215 * len(words)
     for slab, read in readers:
         side = (x < slab.x) - (x > slab.x)
         if slab.label == "below":
@@ -208,7 +208,7 @@ def _rail(ax: Axes, conditions: Sequence[Stage], path: Sequence[Stage], slabs: S
             y = slab.y + min(0.08, slab.height / 4)
             ends = [(x, y), (slab.x - side * slab.width / 2, y)]
         if any(other != read for _, other in readers):
-            ax.text(x - 0.08, y - 0.03, " + ".join(read), ha="right", va="bottom", fontsize=10, color=RAIL)
+            ax.text(x - 0.08, y - 0.03, " + ".join(read), ha="right", va="bottom", fontsize=11.5, color=RAIL)
         _line(ax, ends, MODEL, 1.3)
         ax.plot(*ends[-1], "o", color=MODEL, markersize=4.5, zorder=3)
         bottom = max(bottom, y)

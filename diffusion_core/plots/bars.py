@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from diffusion_core.models.stages import Stage
+from diffusion_core.models.anatomy import Stage
 
 from .style import DATA, NOISE, WIDTH
 
