@@ -37,7 +37,7 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
     all its randomness from the generator, which lives on the device of `generator` (the CPU without one), and gradients are off around it.
     n, batch_size: with fewer than P batches some processes have nothing to do. generator: gives the seed, that of the first process for all.
     Raises ValueError for n or batch_size below 1 and for draws of another length or of different shapes, ImportError without accelerate under a launcher.
-    Source: seeds by batch rather than by process, as in the sampling script of EDM (Karras et al. 2022).
+    Source: EDM's sampling script (Karras et al. 2022) gives every sample a seed of its own; a seed a batch does the same with one draw a step.
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"spread: n and batch_size must be at least 1, got {n=}, {batch_size=}")
