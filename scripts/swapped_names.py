@@ -1,11 +1,10 @@
 """Mutants that cosmic-ray does not make and people do: one name of a formula in place of its sibling, alpha for sigma, exp for expm1.
 
-An operator in cosmic-ray's form, for `scripts/mutate.py`: "swap/SwapName_alpha_sigma" puts sigma where alpha is read, at one place.
+Operators in cosmic-ray's form, for `scripts/mutate.py`: "swap/SwapName_alpha_sigma" puts sigma where alpha is read, at one place where both are known.
 """
 
 from collections.abc import Iterator
 
-from cosmic_ray.operators.operator import Example, Operator
 from parso.python.tree import Name
 from parso.tree import BaseNode, NodeOrLeaf, search_ancestor
 
@@ -45,8 +44,12 @@ def _names(node: NodeOrLeaf) -> Iterator[Name]:
         yield from _names(child)
 
 
-def _swap(old: str, new: str) -> type[Operator]:
-    class SwapName(Operator):
+def _swap(old: str, new: str) -> type:
+    class SwapName:
+        @staticmethod
+        def arguments():
+            return ()
+
         def mutation_positions(self, node):
             if isinstance(node, Name) and node.value == old and _is_read(node):
                 before = node.get_previous_leaf()
@@ -58,11 +61,6 @@ def _swap(old: str, new: str) -> type[Operator]:
             node.value = new
             return node
 
-        @classmethod
-        def examples(cls):
-            return (Example(f"y = {old}", f"y = {new}"),)
-
-    SwapName.__name__ = f"SwapName_{old}_{new}"
     return SwapName
 
 

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("resource", reason="the driver forks: POSIX only")
 
 import mutate  # noqa: E402
+import parso  # noqa: E402
+from swapped_names import Swaps  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 RESCALED = "diffusion_core/schedules/rescaled.py"
@@ -93,3 +95,30 @@ def test_the_same_program_and_no_program_are_no_mutants():
     assert mutate.is_another_program("x = 1 - t", "x = 1 + t")
     assert not mutate.is_another_program("x = 1 - t", "x = (1  - t)")
     assert not mutate.is_another_program("x = 1 - t", "x = 1 - ") and not mutate.is_another_program("x = 1 - t", None)
+
+
+FORMULA = """
+def f(alpha, sigma=1):
+    x = g(alpha, sigma=sigma)
+    return torch.exp(alpha) + x.alpha
+def h(alpha):
+    return alpha
+"""
+
+
+@pytest.mark.parametrize(("operator", "places"), [
+    ("SwapName_alpha_sigma", [(3, 10), (4, 21)]), ("SwapName_sigma_alpha", [(3, 23)]), ("SwapName_exp_expm1", [(4, 17)]), ("SwapName_log_log1p", []),
+])
+def test_a_name_is_swapped_where_it_is_read_and_its_sibling_known(operator, places):
+    swap, tree = Swaps()[operator](), parso.parse(FORMULA)
+    leaves, leaf = [], tree.get_first_leaf()
+    while leaf is not None:
+        leaves, leaf = [*leaves, leaf], leaf.get_next_leaf()
+    found = [leaf for leaf in leaves if list(swap.mutation_positions(leaf))]
+    assert [leaf.start_pos for leaf in found] == places
+    for leaf in found[:1]:
+        swap.mutate(leaf, 0)
+        old, new = operator.split("_")[1:]
+        lines = FORMULA.splitlines()
+        line, column = places[0]
+        assert tree.get_code().splitlines()[line - 1] == lines[line - 1][:column] + new + lines[line - 1][column + len(old):]
