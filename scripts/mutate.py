@@ -243,7 +243,7 @@ def draw(database, config: dict, kind: str) -> dict:
     in_order, sample = sorted(sites), []
     drawn.shuffle(in_order)
     for item in (drawn.choice(sites[site]) for site in in_order):
-        if len(sample) == config["sample"]["size"]:
+        if len(sample) == config["sample"]["size"][kind]:
             break
         if is_another_program(source[place(item)[0]], mutated_source(item.mutations[0])):
             sample.append(item.job_id)
@@ -354,7 +354,7 @@ def table(config: dict, kind: str, everything: bool) -> None:
     tested.sort(key=lambda pair: place(pair[0]))
     count = {outcome: sum(result.test_outcome == outcome for _, result in tested) for outcome in ("killed", "survived", "incompetent")}
     print(f"{notes['sites']} sites; left out: {', '.join(f'{n} {reason}' for reason, n in notes['skipped'].items())}")
-    print(f"{len(tested)} tested of {config['sample']['size']}: {', '.join(f'{n} {outcome}' for outcome, n in count.items())}\n")
+    print(f"{len(tested)} tested of {config['sample']['size'][kind]}: {', '.join(f'{n} {outcome}' for outcome, n in count.items())}\n")
     print("| file | function | operator | line | mutant | killed by |\n|---|---|---|---|---|---|")
     for item, result in tested:
         if everything or result.test_outcome != "killed":
