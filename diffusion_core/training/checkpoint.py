@@ -55,14 +55,13 @@ def load(path: str | Path, denoiser: Denoiser, average: bool = True) -> Denoiser
     return denoiser.requires_grad_(False).eval() if average else denoiser.eval()
 
 
-def make_folder(folder: Path) -> Path:
-    """The place of the checkpoint, in a folder that is there. Removes what a killed run left half written."""
+def make_folder(folder: Path) -> None:
+    """Make the folder of a checkpoint, and remove what a killed run left half written there."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"fit: checkpoint={str(folder)!r} is a file; name a folder, which gets the file {NAME}")
     folder.mkdir(parents=True, exist_ok=True)
     for half in folder.glob(f"{NAME}.*.tmp"):
         half.unlink(missing_ok=True)
-    return folder / NAME
 
 
 def write(file: Path, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:

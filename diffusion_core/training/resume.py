@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_core.training import processes
-from diffusion_core.training.checkpoint import make_folder, parse, write
+from diffusion_core.training.checkpoint import NAME, make_folder, parse, write
 from diffusion_core.training.identity import differences
 from diffusion_core.training.state import State
 
@@ -16,9 +16,10 @@ class Checkpoints:
     """
 
     def __init__(self, accelerator: Any, folder: str | Path, every: int, run: dict[str, Any], state: State):
-        self.accelerator, self.folder, self.every, self.run, self.state = accelerator, Path(folder), every, run, state
-        self.file = make_folder(self.folder) if accelerator.is_main_process else self.folder
+        self.accelerator, self.file, self.every, self.run, self.state = accelerator, Path(folder) / NAME, every, run, state
         self.seed = 0
+        if accelerator.is_main_process:
+            make_folder(self.file.parent)
 
     def resume(self, seed: int, given: bool) -> int:
         """Bring the state to where the checkpoint stands, or write the first one; returns the seed of the run.
