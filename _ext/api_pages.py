@@ -28,6 +28,7 @@ from sphinx.util.docutils import SphinxDirective
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LINES = {"<dl>": '<span class="sig-lines">', "</dl>": "</span>", "<dd>": '<span class="sig-line">', "</dd>": "</span>"}
 ROOM = re.compile(r"\{api-room\} (\w+)(?:\n:first: (.*))?")
 
 
@@ -227,9 +228,20 @@ def foreign_types(app: Sphinx, env: Any, node: addnodes.pending_xref, contnode: 
     return None
 
 
+def mend_signatures(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Sphinx writes a signature of several lines as a list of definitions inside of a term, which HTML does not allow: lines are spans."""
+
+    def mended(signature: re.Match[str]) -> str:
+        return functools.reduce(lambda html, tag: html.replace(*tag), LINES.items(), signature[0])
+
+    if context.get("body"):
+        context["body"] = re.sub(r'<dt class="sig .*?</dt>', mended, context["body"], flags=re.DOTALL)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("api-room", ApiRoom)
     app.add_directive("api-map", ApiMap)
     app.add_post_transform(LinkNames)
     app.connect("missing-reference", foreign_types)
+    app.connect("html-page-context", mend_signatures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -136,7 +136,7 @@ def test_a_small_book(tmp_path: pathlib.Path) -> None:
     (source / "chapter.md").write_text(CHAPTER, encoding="utf-8")
     (source / "api.md").write_text("# Names\n\n```{api-room} targets\n```\n", encoding="utf-8")
     (source / "conf.py").write_text(
-        "extensions = ['myst_parser', 'sphinx_design', 'api_pages']\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\nsuppress_warnings = ['ref.doc']\n", encoding="utf-8"
+        "extensions = ['myst_parser', 'sphinx_design', 'api_pages']\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\nsuppress_warnings = ['ref.doc']\npython_maximum_signature_line_length = 40\n", encoding="utf-8"
     )
     warnings = io.StringIO()
     Sphinx(str(source), str(source), str(tmp_path / "html"), str(tmp_path / "trees"), "html", status=None, warning=warnings).build()
@@ -152,6 +152,9 @@ def test_a_small_book(tmp_path: pathlib.Path) -> None:
     names = BeautifulSoup((tmp_path / "html/api.html").read_text(encoding="utf-8"), "html.parser")
     entries = names.select("dl.py")
     assert [entry.dt["id"] for entry in entries] == [f"diffusion_core.{entry.path}" for entry in api_names.entries("targets")]
+    assert not names.select("dt.sig dl, dt.sig dd")
+    lines = [line.get_text() for line in names.find(id="diffusion_core.targets.solution").select(".sig-line")]
+    assert lines == ["schedule: Schedule,", "target: Target,", "t: Tensor | float,"]
     for entry, public in zip(entries, api_names.entries("targets")):
         assert entry.select_one("details .highlight-python pre").get_text().rstrip() == api_names.source(public)
         assert entry.select_one(".highlight-pycon pre").get_text().startswith(">>> ")
