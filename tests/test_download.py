@@ -383,14 +383,14 @@ def test_of_several_processes_one_fetches_and_the_others_wait(serve, tmp_path):
 
 
 def test_a_killed_process_leaves_no_lock_and_its_bytes_are_continued(serve, tmp_path):
-    mirror = serve({NAME: BODY}, sends=[7000], holds=True)
+    mirror = serve({NAME: BODY}, sends=[1000], holds=True)
     process = fetching(mirror, tmp_path)
-    wait_until(lambda: part_size(tmp_path) == 7000)
+    wait_until(lambda: part_size(tmp_path) == 1000)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (tmp_path / NAME).exists()
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
-    assert [(a.range, a.status) for a in mirror.asked] == [(None, 200), ("bytes=7000-", 206)] and left_in(tmp_path) == [NAME]
+    assert [(a.range, a.status) for a in mirror.asked] == [(None, 200), ("bytes=1000-", 206)] and left_in(tmp_path) == [NAME]
 
 
 def test_a_holder_that_does_not_get_on_is_not_waited_for_for_ever(tmp_path, monkeypatch):
