@@ -277,7 +277,7 @@ def test_second_derivatives_with_the_plain_kernel():
 
 
 def test_it_learns_the_digits():
-    """Predicting the noise's mean, zero, costs 1; 60 steps bring a DiT of 30 thousand weights below 0.5."""
+    """The noise's mean, zero, costs 1, and the best multiple of x_t 0.27; 60 steps bring a small DiT below 0.2."""
     torch.manual_seed(0)
     x0, label = images("digits")
     denoiser = Denoiser(DiT(patch=4, width=32, depth=2, num_classes=10), LinearVP(), targets.eps)
@@ -293,7 +293,7 @@ def test_it_learns_the_digits():
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(1.0, abs=0.05)
-    assert sum(losses[-10:]) / 10 < 0.5
+    assert sum(losses[-10:]) / 10 < 0.2
 
 
 @pytest.mark.parametrize("bad", [dict(width=18), dict(width=8, heads=3), dict(depth=0), dict(patch=0), dict(channels=0), dict(heads=0)])
