@@ -68,11 +68,12 @@ def test_archives_that_cannot_be_meant_are_refused():
             formats.read_cifar10(archive, "test", 3)
 
 
-def test_a_member_that_is_no_file_is_refused():
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE])
+def test_a_member_that_is_no_file_is_refused(kind):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         entry = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
-        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        entry.type, entry.size, entry.linkname = kind, 3 * 3073, "" if kind == tarfile.DIRTYPE else "/etc/passwd"
         tar.addfile(entry)
     with pytest.raises(ValueError, match="expected a file"):
         formats.read_cifar10(out.getvalue(), "test", 3)

@@ -12,7 +12,7 @@ from archives import cifar_archive, grey_files
 from loopback import mirrors, refused_address, surroundings  # noqa: F401
 
 from diffusion_core import data, images
-from diffusion_core.data import cache_folder, embedded, online
+from diffusion_core.data import cache_folder, embedded, lock, online
 from diffusion_core.data.download import File
 
 serve = pytest.fixture(mirrors)
@@ -111,6 +111,14 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("DIFFUSION_CORE_DATA", str(tmp_path / "file"))
     with pytest.raises(OSError, match=r"cache folder .*file.mnist cannot be used .*DIFFUSION_CORE_DATA.*train-images-idx3-ubyte\.gz"):
+        images("mnist")
+
+
+def test_a_process_that_holds_the_set_for_too_long_is_named_as_such(monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.3)
+    folder = cache_folder() / "mnist"
+    folder.mkdir(parents=True)
+    with lock.exclusive(folder / ".lock", lambda: 0), pytest.raises(TimeoutError, match=r"another process has held .*mnist.\.lock"):
         images("mnist")
 
 
