@@ -14,10 +14,9 @@ from diffusion_core.schedules import normal_like
 from diffusion_core.training import processes
 from diffusion_core.training.checkpoint import NAME, parse
 
-BIN = Path(sys.executable).parent
 ALONE = [sys.executable]
-TORCHRUN = [BIN / "torchrun", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-ACCELERATE = [BIN / "accelerate", "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
 RESULTS = ("gradient", "raw", "average", "losses", "learned")
 
 
