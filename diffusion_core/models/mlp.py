@@ -46,13 +46,16 @@ class MLP(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | None = None) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"MLP: expected x of shape (B, {self.dim}), got {tuple(x.shape)}")
-        if label is not None and self.labels is None:
-            raise ValueError("MLP: got a label, but the network was built without classes; pass num_classes=... to MLP")
+        self._check(x, label)
         h = self.first(torch.cat([x, fourier_features(c, self.features)], dim=1))
         if self.labels is not None:
             h = h + self.labels(label, like=x)
         for layer in self.hidden:
             h = layer(F.silu(h))
         return self.last(F.silu(h)).to(x.dtype)
+
+    def _check(self, x: Tensor, label: Tensor | None) -> None:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"MLP: expected x of shape (B, {self.dim}), got {tuple(x.shape)}")
+        if label is not None and self.labels is None:
+            raise ValueError("MLP: got a label, but the network was built without classes; pass num_classes=... to MLP")
