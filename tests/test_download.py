@@ -214,21 +214,21 @@ def test_parts_of_two_mirrors_are_never_joined(serve, tmp_path):
 
 @pytest.mark.parametrize("sent", [0, 7000])
 def test_a_mirror_that_stops_sending_is_given_up(serve, tmp_path, monkeypatch, sent):
-    monkeypatch.setattr(download, "PATIENCE", 1.0)
+    monkeypatch.setattr(download, "PATIENCE", 2.0)
     silent, good = serve({NAME: BODY}, sends=[sent, 0, 0], holds=True), serve({NAME: BODY})
     begun = time.monotonic()
-    with pytest.raises(MirrorError, match=rf"cut after {sent} of 20000 bytes \(no answer for 1 seconds\)"):
+    with pytest.raises(MirrorError, match=rf"cut after {sent} of 20000 bytes \(no answer for 2 seconds\)"):
         fetch(WHOLE, (silent.url,), tmp_path)
-    assert 1 < time.monotonic() - begun < 30
+    assert 2 < time.monotonic() - begun < 60
     assert fetch(WHOLE, (silent.url, good.url), tmp_path) == BODY and len(good.asked) == 1
 
 
 def test_a_mirror_that_drips_is_given_up(serve, tmp_path, monkeypatch):
     """Always a byte within the time limit of one reading, never enough of them."""
-    monkeypatch.setattr(download, "PATIENCE", 1.0)
+    monkeypatch.setattr(download, "PATIENCE", 2.0)
     monkeypatch.setattr(download, "SLOWEST", 10_000)
     slow, good = serve({NAME: BODY}, drip=0.01), serve({NAME: BODY})
-    with pytest.raises(MirrorError, match=r"\d+ bytes in 1 seconds; given up after \d+ of 20000"):
+    with pytest.raises(MirrorError, match=r"\d+ bytes in 2 seconds; given up after \d+ of 20000"):
         fetch(WHOLE, (slow.url,), tmp_path)
     assert len(slow.asked) == 1
     assert fetch(WHOLE, (slow.url, good.url), tmp_path) == BODY
