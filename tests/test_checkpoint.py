@@ -288,6 +288,11 @@ def test_a_diverged_run_leaves_its_last_checkpoint(tmp_path):
     assert same(resumed, run("plain", None)[1])
 
 
+def half_frozen(denoiser: Denoiser) -> Denoiser:
+    next(denoiser.parameters()).requires_grad_(False)
+    return denoiser
+
+
 CALL = {"data": points(), "steps": 10, "batch_size": 8}
 
 
@@ -321,6 +326,7 @@ class TestAnotherRun:
         "schedule": (dict(denoiser=partial(mlp, schedule=LinearVP(0.1, 19.0))), r"schedule is LinearVP\(beta_max=20.0, .* there and LinearVP\(beta_max=19.0, .* here"),
         "target": (dict(denoiser=partial(mlp, target=targets.eps)), r"target is v\(\) there and eps\(\) here"),
         "sigma_data": (dict(denoiser=lambda: Denoiser(MLP(2, width=8), LinearVP(), targets.v, 0.5)), "sigma_data is 1.0 there and 0.5 here"),
+        "frozen": (dict(denoiser=lambda: half_frozen(mlp())), r"frozen is nothing there and net\.\S* here"),
         "dtype": (dict(denoiser=lambda: mlp().double(), data=points().double()), "data x0 is float32"),
     }
 
@@ -390,6 +396,9 @@ class TestDescribed:
         assert described(LossSecondMoment(3).weights) != described(LossSecondMoment(4).weights)
         assert described(targets.edm(0.5)) != described(targets.edm(0.6))
         assert described(torch.sin) != described(torch.cos)
+        nowhere = {}
+        exec("f = lambda x: x", nowhere | {"__name__": None}, nowhere)
+        assert "lambda" in described(nowhere["f"])
 
     def test_the_same_in_another_process_and_after_a_diary_was_written(self, tmp_path):
         script = tmp_path / "say.py"

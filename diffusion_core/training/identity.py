@@ -65,7 +65,7 @@ def described(thing: Any, depth: int = 4) -> str:
     if isinstance(thing, MethodType):
         return f"{inner(thing.__self__)}.{thing.__func__.__name__}"
     if isinstance(thing, FunctionType):
-        ours = thing.__module__.split(".")[0] == __name__.split(".")[0]
+        ours = (thing.__module__ or "").split(".")[0] == __name__.split(".")[0]
         return f"{name}({_settings(_bound(thing), inner)}){'' if ours else f' code {_code(thing.__code__)}'}"
     if isinstance(thing, nn.Module):
         return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))

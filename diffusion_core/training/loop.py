@@ -124,6 +124,7 @@ def fit(
             **{"precision": "bf16" if bf16 else "fp32", "device": accelerator.device.type, "data": identity.data_record(x0, cond)},
             **{name: identity.described(value) for name, value in {"weight": weight, "times": times, "loss": loss}.items()},
             **identity.model_record(denoiser),
+            "frozen": ", ".join(name for name, parameter in denoiser.named_parameters() if not parameter.requires_grad) or "nothing",
         }
     if accelerator.num_processes > 1:
         processes.check_equal(accelerator, run)
