@@ -163,7 +163,12 @@ def test_the_position_code_is_its_formula():
         for s in range(4):
             waves = [f(omega * i) for i in (s, r) for f in (torch.sin, torch.cos) for omega in (torch.tensor(1.0), torch.tensor(0.01))]
             assert torch.allclose(code[4 * r + s], torch.stack(waves).double(), atol=1e-7)
-    assert dit.positions(3, 4, 8, like=torch.zeros((), dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_the_position_code_in_half_precision_is_the_exact_one_rounded():
+    exact = dit.positions(32, 32, 64, like=torch.zeros((), dtype=torch.float64))
+    half = dit.positions(32, 32, 64, like=torch.zeros((), dtype=torch.bfloat16))
+    assert half.dtype == torch.bfloat16 and (half.double() - exact).abs().max() < torch.finfo(torch.bfloat16).eps
 
 
 def tiles_permuted(x: torch.Tensor, patch: int, order: torch.Tensor) -> torch.Tensor:
@@ -296,7 +301,7 @@ def test_it_learns_the_digits():
     assert sum(losses[-10:]) / 10 < 0.2
 
 
-@pytest.mark.parametrize("bad", [dict(width=18), dict(width=8, heads=3), dict(depth=0), dict(patch=0), dict(channels=0), dict(heads=0)])
+@pytest.mark.parametrize("bad", [dict(width=18, heads=3), dict(width=8, heads=3), dict(depth=0), dict(patch=0), dict(channels=0), dict(heads=0)])
 def test_settings_that_cannot_be_built(bad):
     with pytest.raises(ValueError, match="DiT: channels, patch and depth must be positive"):
         DiT(**bad)
