@@ -91,6 +91,14 @@ schedules = st.one_of(smooth, chain)
 preserving = st.one_of(smooth_preserving, chain, zero_terminal, st.builds(Shifted, st.one_of(linear, cosine), number(0.2, 5.0)))
 reaching = st.one_of(linear, chain, exploding, learned)  # alpha(1) > 0: a grid may start at t = 1
 
+FAMILIES = {
+    "linear": linear, "cosine": cosine, "sigmoid": sigmoid, "learned": learned, "sub-VP": st.builds(SubVP, number(0.1, 1.0), number(1.0, 20.0)),
+    "geometric": st.builds(lambda low, ratio: GeometricVE(low, low * ratio), number(1e-2, 0.5), number(2.0, 1000.0)), "EDM": st.builds(EDM, number(1.0, 100.0)),
+    "straight": st.builds(Straight), "shifted VP": st.builds(Shifted, st.one_of(linear, cosine), number(0.2, 5.0)),
+    "shifted straight": st.builds(Shifted, st.builds(Straight), number(0.2, 5.0)), "zero terminal": zero_terminal, "chain": chain,
+}
+families = pytest.mark.parametrize("family", FAMILIES)  # for the laws of the paths themselves, so that none is left out by chance
+
 time = number(0.02, 0.98)
 TARGETS = {"x0": targets.x0, "eps": targets.eps, "score": targets.score, "v": targets.v, "velocity": targets.velocity, "edm": targets.edm(0.7)}
 target_names = st.sampled_from(sorted(TARGETS))
@@ -120,9 +128,11 @@ def steps_of(schedule, seed, n, to_zero=True):
 # ---------------------------------------------------------------------------------------------- paths
 
 
-@laws
-@given(schedules, time, time)
-def test_noise_grows_relative_to_the_signal(schedule, s, t):
+@families
+@few
+@given(st.data(), time, time)
+def test_noise_grows_relative_to_the_signal(family, data, s, t):
+    schedule = data.draw(FAMILIES[family])
     s, t = apart(s, t)
     assert float(schedule.log_snr(t)) < float(schedule.log_snr(s))
     (alpha, sigma), (alpha_s, _) = schedule(t), schedule(s)
@@ -130,15 +140,19 @@ def test_noise_grows_relative_to_the_signal(schedule, s, t):
     close(schedule.log_snr(t), 2 * (alpha / sigma).log(), atol=1e-8)
 
 
-@laws
-@given(schedules, time)
-def test_time_inverts_the_log_snr(schedule, t):
+@families
+@few
+@given(st.data(), time)
+def test_time_inverts_the_log_snr(family, data, t):
+    schedule = data.draw(FAMILIES[family])
     close(schedule.time(schedule.log_snr(t)), f64(t), atol=1e-8)
 
 
-@laws
-@given(schedules, time, time, time)
-def test_transitions_compose(schedule, s, u, t):
+@families
+@few
+@given(st.data(), time, time, time)
+def test_transitions_compose(family, data, s, u, t):
+    schedule = data.draw(FAMILIES[family])
     s, u, t = sorted((s, u, t))
     assume(u - s > 0.01 and t - u > 0.01)
     (a_us, v_us), (a_tu, v_tu), (a_ts, v_ts) = schedule.transition(s, u), schedule.transition(u, t), schedule.transition(s, t)
@@ -153,9 +167,11 @@ def log_normal(x, mean, variance):
     return -0.5 * ((x - mean) ** 2 / variance + variance.log())
 
 
-@laws
-@given(schedules, time, time, number(-3, 3), number(-3, 3), number(-3, 3))
-def test_posterior_is_bayes_rule(schedule, s, t, x0, z_s, z_t):
+@families
+@few
+@given(st.data(), time, time, number(-3, 3), number(-3, 3), number(-3, 3))
+def test_posterior_is_bayes_rule(family, data, s, t, x0, z_s, z_t):
+    schedule = data.draw(FAMILIES[family])
     s, t = apart(s, t)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
     x_s, x_t = alpha_s * x0 + sigma_s * z_s, alpha_t * x0 + sigma_t * z_t
@@ -172,10 +188,12 @@ def test_preserving_paths_preserve(schedule, times):
     close(alpha**2 + sigma**2, torch.ones(len(times)), atol=1e-12)
 
 
-@laws
-@given(smooth, time)
-def test_rates_and_the_sde_are_derivatives(schedule, t):
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"chain"}))
+@few
+@given(st.data(), time)
+def test_rates_and_the_sde_are_derivatives(family, data, t):
     """Central differences; the SDE's variance obeys d(sigma^2)/dt = 2 f sigma^2 + g^2."""
+    schedule = data.draw(FAMILIES[family])
     h = 1e-5
     (a_plus, s_plus), (a_minus, s_minus), sigma = schedule(t + h), schedule(t - h), schedule(t)[1]
     d_alpha, d_sigma = schedule.rates(t)
@@ -243,6 +261,24 @@ def example(schedule, target, n, shape, times, seed):
     x0, eps = randn((n, *shape), seed), randn((n, *shape), seed + 1)
     alpha, sigma, a, b = (per_sample(c, x0) for c in (*schedule(t), *target(schedule, t)))
     return t, x0, eps, alpha * x0 + sigma * eps, a * x0 + b * eps
+
+
+@laws
+@given(smooth, time, number(-2, 2), number(-2, 2))
+def test_targets_are_what_the_papers_say(schedule, t, x0, eps):
+    """The line a x0 + b eps against each paper's own formula, at one image and noise."""
+    (alpha, sigma), h = schedule(t), 1e-5
+    x = alpha * x0 + sigma * eps
+    moved = [c[0] * x0 + c[1] * eps for c in (schedule(t + h), schedule(t - h))]
+    level, d = sigma / alpha, 0.7
+    c_skip, c_out = d**2 / (level**2 + d**2), level * d / (level**2 + d**2).sqrt()
+    papers = {
+        "x0": f64(x0), "eps": f64(eps), "score": -(x - alpha * x0) / sigma**2, "v": alpha * eps - sigma * x0,
+        "velocity": (moved[0] - moved[1]) / (2 * h), "edm": (x0 - c_skip * x / alpha) / c_out,
+    }
+    for name, want in papers.items():
+        a, b = TARGETS[name](schedule, t)
+        close(a * x0 + b * eps, want, rtol=1e-4, atol=1e-4)
 
 
 @laws
@@ -447,6 +483,22 @@ def test_solvers_follow_the_flow_of_a_gaussian(name, schedule, variance, start, 
     x = spread[0] * randn((3, 1), seed)
     got = last(SOLVERS[name](Gaussian([0.0], variance).denoiser(schedule), schedule, x, times))
     close(got, spread[1] / spread[0] * x, rtol=3e-2 if name == "ddim" else 3e-3, atol=1e-6)
+
+
+@laws
+@given(smooth, shapes, st.integers(2, 5), seeds)
+def test_heun_is_karras_algorithm_one(schedule, shape, n, seed):
+    """In y = x / alpha and its noise level, with the slope at both ends of each step; the step to no noise is Euler's."""
+    times, x = steps_of(schedule, seed, n), randn((2, *shape), seed)
+    assume(float(schedule(0.0)[1]) == 0)
+    alpha, sigma = schedule(times)
+    y, level = x / alpha[0], sigma / alpha
+    for i in range(len(times) - 1):
+        slope = (y - toward(alpha[i] * y, times[i])) / level[i]
+        euler, h = y + (level[i + 1] - level[i]) * slope, level[i + 1] - level[i]
+        end = (euler - toward(alpha[i + 1] * euler, times[i + 1])) / level[i + 1] if level[i + 1] > 0 else slope
+        y = y + h * (slope + end) / 2
+    close(last(heun(toward, schedule, x, times)), y, rtol=1e-5, atol=1e-6 * float(1 + (x / alpha[0]).abs().max()))
 
 
 def any_sampler(name, schedule, denoise, x, times, seed):
