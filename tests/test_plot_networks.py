@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from diffusion_core import MLP, DiT, UNet, plots
-from diffusion_core.models import stages
+from diffusion_core.models import Stage, stages
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,13 @@ def test_slabs_are_to_scale(name):
     for sizes, drawn in ((channels, [box.get_width() for box in boxes]), (sides, [box.get_height() for box in boxes])):
         k = int(np.argmax(sizes))
         np.testing.assert_allclose(drawn, np.maximum(0.05, drawn[k] * sizes / sizes[k]), rtol=1e-12)
+
+
+def test_the_side_of_an_image_is_the_root_of_its_area():
+    shapes = {"x": (2, 4, 9), "square": (2, 6, 6), "output": (2, 3, 12)}
+    sources = [(), ("x",), ("square",)]
+    parts = [Stage(name, "Conv2d", shape, 1, 1, source) for (name, shape), source in zip(shapes.items(), sources)]
+    assert len({round(box.get_height(), 9) for box in slabs(plots.network(parts))}) == 1
 
 
 @pytest.mark.parametrize("name", DRAWN)
