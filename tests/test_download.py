@@ -385,7 +385,8 @@ def test_of_several_processes_one_fetches_and_the_others_wait(serve, tmp_path):
 def test_a_killed_process_leaves_no_lock_and_its_bytes_are_continued(serve, tmp_path):
     mirror = serve({NAME: BODY}, sends=[1000], holds=True)
     process = fetching(mirror, tmp_path)
-    wait_until(lambda: part_size(tmp_path) == 1000)
+    assert process.stdout.readline() == "ready\n"
+    wait_until(lambda: part_size(tmp_path) == 1000, seconds=15)  # before its patience of 20 seconds ends, which would empty a buffer
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (tmp_path / NAME).exists()
