@@ -3,10 +3,12 @@
 import hashlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
 import time
+from http.client import IncompleteRead
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,13 @@ def test_a_later_call_goes_on_where_an_earlier_one_was_left(serve, tmp_path):
         fetch(WHOLE, (mirror.url,), tmp_path)
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
     assert mirror.ranges_asked() == [None, "bytes=7000-", "bytes=7000-"]
+
+
+def test_a_cut_connection_is_not_made_again_at_once(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0.3)
+    begun = time.monotonic()
+    fetch(WHOLE, (serve({NAME: BODY}, sends=[7000, 5000]).url,), tmp_path)
+    assert time.monotonic() - begun > 0.6
 
 
 def test_the_date_of_the_last_change_serves_where_there_is_no_strong_tag(serve, tmp_path):
@@ -267,6 +276,27 @@ def test_a_mirror_is_given_up_for_its_rate_of_the_last_twenty_seconds(tmp_path, 
         else:
             download._receive(file, connection, part, 0, line)
             assert part.size == 100_000
+
+
+class Breaking:
+    """A connection that brings 1000 bytes and then fails."""
+
+    def __init__(self, error: Exception):
+        self.answers = iter([bytes(1000), error])
+
+    def read1(self, most: int) -> bytes:
+        answer = next(self.answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset by peer"), IncompleteRead(b""), ssl.SSLError("bad record"), TimeoutError()])
+def test_a_connection_that_fails_leaves_what_it_brought(tmp_path, error):
+    file, part = File(NAME, 5000, sha256(bytes(5000))), download.Part(tmp_path / NAME, "http://mirror/")
+    with Transfer(NAME, 5000, show=False) as line, pytest.raises(download.Interrupted, match=r"cut after 1000 of 5000 bytes \(.+\)"):
+        download._receive(file, Breaking(error), part, 0, line)
+    assert part.size == 1000
 
 
 def test_a_redirect_is_followed_with_its_range(serve, tmp_path):
