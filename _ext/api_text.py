@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 Link = Callable[[str], str | None]
 
-KEPT = re.compile(r"(`[^`]+`|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
+KEPT = re.compile(r"(`[^`]+`|\$\$[^$]+\$\$|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
 CHAPTERS = re.compile(r"\b[Cc]hapters? \d\d(?:(?:,| and| to|-) ?(?:and )?\d\d|(?: \([^)]*\)))*")
 STARS = re.compile(r"(\*\*[^\s*](?:[^*]*[^\s*])?\*\*)|\*+")  # bold text, or the stars of a shape (B, *D)
 RESULT = re.compile(r"(?<=[.)])\s+(?=(?:Raises|Returns|Yields|Errors)\b)")  # where the last argument's explanation ends

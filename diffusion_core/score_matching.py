@@ -2,8 +2,10 @@ r"""Four ways to fit a score s(x) to samples of p whose score $\nabla\log p$ is 
 
 Their means over $x\sim p$ differ by constants, numbers that do not depend on s:
 
-$$\underbrace{\mathbb E[\tfrac12\|s\|^2+\mathrm{tr}\,\nabla s]}_{implicit,\ sliced}=\underbrace{\mathbb E\tfrac12\|s-\nabla\log p\|^2}_{explicit}-\tfrac12\mathbb E\|\nabla\log p\|^2,\qquad
-\mathbb E\underbrace{\tfrac12\|s(\tilde x)+z/\sigma\|^2}_{denoising}=\mathbb E_{q_\sigma}\tfrac12\|s-\nabla\log q_\sigma\|^2+\tfrac12\Big(\frac d{\sigma^2}-\mathbb E_{q_\sigma}\|\nabla\log q_\sigma\|^2\Big)$$
+$$\underbrace{\mathbb E[\tfrac12\|s\|^2+\mathrm{tr}\,\nabla s]}_{implicit,\ sliced}=\underbrace{\mathbb E\tfrac12\|s-\nabla\log p\|^2}_{explicit}-\tfrac12\mathbb E\|\nabla\log p\|^2,$$
+
+$$\begin{aligned}\underbrace{\mathbb E\tfrac12\|s(\tilde x)+z/\sigma\|^2}_{denoising}=\ &\mathbb E_{q_\sigma}\tfrac12\|s-\nabla\log q_\sigma\|^2\\
+&+\tfrac12\Big(\frac d{\sigma^2}-\mathbb E_{q_\sigma}\|\nabla\log q_\sigma\|^2\Big)\end{aligned}$$
 
 with $q_\sigma$ the law of $\tilde x=x+\sigma z$, not p: denoising fits the score of the noised data. The first asks that nothing of $p\,s$ leave through an edge of the data's domain: it fails for a density that jumps there.
 

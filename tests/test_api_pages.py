@@ -22,6 +22,7 @@ def page(number: str) -> str | None:
         ("From (B, *D) to (n, *D).", r"From (B, \*D) to (n, \*D)."),
         ("A tuple (*D), and **cond.", r"A tuple (\*D), and \*\*cond."),
         ("$a*b*c$ and `f(*x, **y)` stay.", "$a*b*c$ and `f(*x, **y)` stay."),
+        ("Shown:\n\n    $$a*b\n    =c$$\n\n    and $d$*.", "Shown:\n\n$$a*b\n=c$$\n\nand $d$\\*."),
         ("**Bold** stays.", "**Bold** stays."),
         ("Where x is\n    >= 0 or\n    + infinity.", "Where x is\n\\>= 0 or\n\\+ infinity."),
         ("Chapters 06 and 08, not 99.", "Chapters {doc}`06 </book/06_ddpm>` and {doc}`08 </book/08_ddim>`, not 99."),
