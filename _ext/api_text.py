@@ -10,6 +10,7 @@ Link = Callable[[str], str | None]
 KEPT = re.compile(r"(`[^`]+`|\$\$[^$]+\$\$|\$[^$]+\$)")  # what is code or a formula: nothing in it is touched
 CHAPTERS = re.compile(r"\b[Cc]hapters? \d\d(?:(?:,| and| to|-) ?(?:and )?\d\d|(?: \([^)]*\)))*")
 STARS = re.compile(r"(\*\*[^\s*](?:[^*]*[^\s*])?\*\*)|\*+")  # bold text, or the stars of a shape (B, *D)
+COMMENT, COLUMN = re.compile(r"(>>> .*?\S)  # (.+)"), 84
 RESULT = re.compile(r"(?<=[.)])\s+(?=(?:Raises|Returns|Yields|Errors)\b)")  # where the last argument's explanation ends
 TABLE, LIST = re.compile(r"\|.*\|$"), re.compile(r"(?:[-*]|\d+\.) ")
 
@@ -27,12 +28,18 @@ def as_myst(docstring: str, parameters: Collection[str] = (), chapter: Link = la
 def _block(block: str, parameters: Collection[str], chapter: Link, name: Link) -> str:
     lines = block.splitlines()
     if lines[0].lstrip().startswith(">>>"):
-        return fenced("pycon", textwrap.dedent(block))
+        return fenced("pycon", "\n".join(_narrow(line) for line in textwrap.dedent(block).splitlines()))
     if all(line.startswith("    ") for line in lines):
         return fenced("python", textwrap.dedent(block))
     if TABLE.match(lines[0]):
         return "\n".join(_inline(line, chapter, name) for line in lines)
     return _items(_inline("\n".join(lines), chapter, name), parameters)
+
+
+def _narrow(line: str) -> str:
+    """A line of an example that is wider than the column has its comment above it."""
+    found = COMMENT.fullmatch(line)
+    return f">>> # {found[2]}\n{found[1]}" if found and len(line) > COLUMN else line
 
 
 def fenced(language: str, code: str) -> str:

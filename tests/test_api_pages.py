@@ -33,6 +33,7 @@ def page(number: str) -> str | None:
         ("x: a tensor.\n    Raises ValueError for t: none.", "- `x`: a tensor.\n\nRaises ValueError for t: none."),
         ("Said of q: nothing.", "Said of q: nothing."),
         ("Two:\n\n    >>> 1 + 1\n    2\n\n    Done.", "Two:\n\n~~~~~{code-block} pycon\n>>> 1 + 1\n2\n~~~~~\n\nDone."),
+        (f">>> f(x)  # {'y' * 80}\n2  # not code", f"~~~~~{{code-block}} pycon\n>>> # {'y' * 80}\n>>> f(x)\n2  # not code\n~~~~~"),
         ("Use:\n\n        f(x)\n\n    Done.", "Use:\n\n~~~~~{code-block} python\nf(x)\n~~~~~\n\nDone."),
         ("See `ddim(...)`, `x`.", "See {py:obj}`ddim(...) <diffusion_core.ddim>`, `x`."),
     ],
