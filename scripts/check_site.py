@@ -97,7 +97,7 @@ def find_chromium(playwright: Playwright) -> str | None:
 def pages_of(site: pathlib.Path) -> list[str]:
     """The pages that a reader sees, as paths relative to the site."""
     pages = (path.relative_to(site) for path in sorted(site.rglob("*.html")))
-    return [page.as_posix() for page in pages if not page.parts[0].startswith("_") and page.name not in GENERATED]
+    return [page.as_posix() for page in pages if not page.parts[0].startswith("_") and page.as_posix() not in GENERATED]
 
 
 def broken_links(site: pathlib.Path) -> Iterator[str]:

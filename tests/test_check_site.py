@@ -98,3 +98,10 @@ def test_without_a_chromium(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CI", ci)
     assert check_site.main() == status
     assert "Browser check skipped: no Chromium" in capsys.readouterr().out
+
+
+def test_pages_made_by_sphinx_are_left_out_and_a_folders_index_is_not(tmp_path: pathlib.Path) -> None:
+    for page in ("index.html", "genindex.html", "_static/frame.html", "book/intro.html", "book/package/api/index.html"):
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text("", encoding="utf-8")
+    assert check_site.pages_of(tmp_path) == ["book/intro.html", "book/package/api/index.html"]
