@@ -68,14 +68,14 @@ def test_image_networks_get_channels_and_classes_from_the_data(tmp_path, network
 
 def test_it_trains_what_the_same_call_of_fit_trains(tmp_path):
     loaded = train(
-        tmp_path, "--steps", "5", "--schedule", "EDM(sigma_max=40)", "--target", "edm", "--times", "lognormal(-1, 1)", "--weight", "edm_weight",
-        "--lr", "0.01", "--ema", "0.9", "--seed", "3", "--sigma-data", "0.5",
+        tmp_path, "--steps", "5", "--schedule", "EDM(sigma_max=40)", "--target", "edm", "--times", "lognormal(-1, 1)", "--weight", "min_snr(3)",
+        "--lr", "0.01", "--ema", "0.2", "--seed", "3", "--sigma-data", "0.5",
     )  # fmt: skip
     torch.manual_seed(3)
     denoiser = Denoiser(models.MLP(2, width=8, depth=2), schedules.EDM(40.0), targets.edm(0.5), sigma_data=0.5)
     data = toy("moons", 64, torch.Generator().manual_seed(3))
     average, _ = fit(
-        denoiser, data, 5, batch_size=16, lr=0.01, ema=0.9, times=losses.lognormal_times(-1.0, 1.0), weight=losses.edm_weight(0.5),
+        denoiser, data, 5, batch_size=16, lr=0.01, ema=0.2, times=losses.lognormal_times(-1.0, 1.0), weight=losses.min_snr(3.0),
         generator=torch.Generator().manual_seed(3),
     )  # fmt: skip
     assert torch.equal(predictions(loaded), predictions(average))
@@ -258,10 +258,13 @@ def test_a_wrong_line_is_answered_in_one_line(line, tmp_path, capsys):
 
 def test_a_device_that_is_not_there_and_the_environment_after_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    before = os.environ.get("DIFFUSION_CORE_DEVICE")
-    assert main(["moons", "--output", str(tmp_path), "--device", "cuda"]) == 2
-    assert "no such device here" in capsys.readouterr().err
-    assert os.environ.get("DIFFUSION_CORE_DEVICE") == before
+    for before in (None, "cpu"):
+        monkeypatch.delenv("DIFFUSION_CORE_DEVICE", raising=False)
+        if before:
+            monkeypatch.setenv("DIFFUSION_CORE_DEVICE", before)
+        assert main(["moons", "--output", str(tmp_path), "--device", "cuda"]) == 2
+        assert "no such device here" in capsys.readouterr().err
+        assert os.environ.get("DIFFUSION_CORE_DEVICE") == before
 
 
 @pytest.mark.parametrize(
@@ -304,6 +307,8 @@ def test_a_file_in_the_way_and_a_damaged_checkpoint(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["moons", "--output", str(tmp_path / "file"), *TINY]) == 2
     assert "is a file; name a folder" in capsys.readouterr().err
+    assert main(["moons", "--output", str(tmp_path / "file" / "run"), *TINY]) == 2
+    assert "Not a directory" in capsys.readouterr().err
     train(tmp_path / "run", "--steps", "2")
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
