@@ -40,10 +40,10 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
     >>> from diffusion_core import MLP, Denoiser, LinearVP, denoising_loss, targets
     >>> denoiser = Denoiser(MLP(2, width=16), LinearVP(), targets.eps)
     >>> seeded = torch.Generator().manual_seed(0)
-    >>> loss = denoising_loss(denoiser, torch.zeros(1000, 2), 0.5, generator=seeded)
+    >>> loss = denoising_loss(denoiser, torch.zeros(10_000, 2), 0.5, generator=seeded)
     >>> # an untrained network predicts 0, and the noise has variance 1
     >>> loss.shape, round(loss.mean().item(), 1)
-    (torch.Size([1000]), 1.0)
+    (torch.Size([10000]), 1.0)
     """
     x_t, y = _noised(denoiser, x0, t, generator)
     return _error(denoiser, denoiser.predict(x_t, t, **cond), y, t, weight)

@@ -123,7 +123,7 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
     estimated, elsewhere the second: that way the Monte Carlo error is multiplied by no more than 1. A negative estimate becomes 0.
 
     x0: (n, *D) data; each time of the grid gets one noise for each of them, in one call of the denoiser. times: the sampler's decreasing grid.
-    Returns a variance for the steps of that grid, and at its last one $\tau^2=V_t$, which serves a decoder; asked about another step it raises ValueError.
+    Returns a variance for the steps of that grid, and at a last one to $\sigma=0$ that is $V_t$, which serves a decoder; asked about another step it raises ValueError.
 
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, analytic_variance, transition_variance, uniform

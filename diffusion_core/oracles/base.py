@@ -14,12 +14,14 @@ class Oracle:
     """What the exact worlds share: event shape *D, x of shape (B, *D), alpha and sigma scalars or (B,).
 
     >>> import torch
-    >>> from diffusion_core import Gaussian, ring, two_peaks
+    >>> from diffusion_core import Empirical, Gaussian, ring
     >>> alpha, sigma = 0.8, 0.6
     >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
-    >>> # holds in every exact world
-    >>> tweedie = (x + sigma**2 * ring().score(x, alpha, sigma)) / alpha
-    >>> torch.allclose(tweedie, ring().posterior_mean(x, alpha, sigma), atol=1e-5)
+    >>> for oracle in (Gaussian([1.0, 0.0], 0.5), ring(), Empirical(x)):  # Tweedie's formula
+    ...     tweedie = (x + sigma**2 * oracle.score(x, alpha, sigma)) / alpha
+    ...     print(torch.allclose(tweedie, oracle.posterior_mean(x, alpha, sigma), atol=1e-5))
+    True
+    True
     True
     """
 

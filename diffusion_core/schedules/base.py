@@ -15,7 +15,7 @@ Time = Tensor | float
 
 
 class Posterior(NamedTuple):
-    r"""$q(x_s\mid x_t,x_0)=\mathcal N(c_0x_0+c_tx_t,\ \tau^2I)$ as (coef_x0, coef_xt, variance).
+    r"""$q(x_s\mid x_t,x_0)=\mathcal N(c_0x_0+c_tx_t,\ \tilde\beta I)$ as (coef_x0, coef_xt, variance): what `Schedule.posterior` returns.
 
     >>> from diffusion_core import CosineVP
     >>> # a step to clean data: the image, and no noise
@@ -168,7 +168,7 @@ class Schedule(ABC):
         return _like(torch.where(at_data, 0.0, torch.where(at_noise, 1.0, t)), log_snr)
 
     def rates(self, t: Time) -> tuple[Tensor, Tensor]:
-        r"""$(\dot\alpha_t,\dot\sigma_t)$ by forward-mode differentiation. Raises ValueError where one is infinite ($\dot\sigma$ of VP paths at t = 0, $\dot\alpha$ of `SigmoidVP` at t = 1)."""
+        r"""$(\dot\alpha_t,\dot\sigma_t)$ by forward-mode differentiation. Raises ValueError where one is infinite ($\dot\sigma$ at t = 0 of VP paths with $\sigma(0)=0$, $\dot\alpha$ of `SigmoidVP` at t = 1)."""
         u = _checked(t)
         rates = self._rates(u, self._alpha, self._sigma)
         if not all(bool(rate.isfinite().all()) for rate in rates):
