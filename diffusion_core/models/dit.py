@@ -18,7 +18,7 @@ from .embedding import LabelEmbedding, fourier_features
 def positions(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
     r"""The fixed position code of a grid of tokens: for a token in row r and column s, $[\sin\omega_ks,\ \cos\omega_ks,\ \sin\omega_kr,\ \cos\omega_kr]$.
 
-    With $\omega_k=10^{-4k/n}$, $k=0..n-1$, $n=\text{width}/4$: waves from one period in six tokens to one in tens of thousands.
+    With $\omega_k=10^{-4k/n}$, $k=0..n-1$, $n=\text{width}/4$, the fastest wave has a period of $2\pi$ tokens, the slowest one of almost $2\pi\,10^4$ at a large width.
 
     Returns (rows * columns, width), row by row, in the dtype and on the device of `like`.
     Source: Vaswani et al. 2017, section 3.5; two axes, the column first, as in the code of He et al. 2022 (MAE) and of DiT.
@@ -117,7 +117,10 @@ class DiT(nn.Module):
 
     `torch.func.jvp` works. Second derivatives (`implicit_score_matching` trains through them) ask for attention's plain kernel:
     call the network inside `with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`.
-    Source: Peebles and Xie 2023, figure 3; the page "The networks, drawn from their own shapes".
+    Source: Peebles and Xie 2023, figure 3; the page "The networks, drawn from their own shapes". Blocks, modulation, position code and head are those of
+    their code (equal to diffusers' `DiTTransformer2DModel` on copied weights); its ends differ: 32 waves of `c` in place of 256 of the step's index,
+    Glorot's start for the layers after them and unit normals for the classes in place of normals of 0.02, images of any size in place of square latents,
+    and labels that the training drops, not the network.
 
     >>> import torch
     >>> from diffusion_core import DiT
