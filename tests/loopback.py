@@ -1,5 +1,6 @@
 """A mirror on the loopback address with real ranges (RFC 9110), and with the faults that mirrors have, one by one."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from diffusion_core.data import download
+
+TAKEN: list[socket.socket] = []
 
 
 class Asked(NamedTuple):
@@ -25,8 +28,9 @@ class Asked(NamedTuple):
 class Mirror:
     """What a server holds, how it misbehaves, and what it was asked.
 
-    sends: for the first answers, how many bytes of the body are sent before the connection is closed (None: all). holds: it is then kept open
-    until `release` is set. drip: seconds between single bytes. status: an answer without the file. moved: where it redirects to.
+    partial: the most bytes of a partial answer. sends: for the first answers, how many bytes of the body are sent before the connection is
+    closed (None: all). holds: it is then kept open until `release` is set. drip: seconds between single bytes. status: an answer without the
+    file. moved: where it redirects to.
     """
 
     files: dict[str, bytes]
@@ -36,6 +40,7 @@ class Mirror:
     checks_if_range: bool = True
     declares_length: bool = True
     content_range: str | None = None
+    partial: int | None = None
     sends: list[int | None] = field(default_factory=list)
     holds: bool = False
     drip: float = 0.0
@@ -87,7 +92,8 @@ def answer(request: BaseHTTPRequestHandler, mirror: Mirror) -> None:
         request.send_header("Location", mirror.moved + name)
     sent = body[start:] if status in (200, 206) else b""
     if status == 206:
-        request.send_header("Content-Range", mirror.content_range or f"bytes {start}-{len(body) - 1}/{len(body)}")
+        sent = sent[: mirror.partial]
+        request.send_header("Content-Range", mirror.content_range or f"bytes {start}-{start + len(sent) - 1}/{len(body)}")
     for header, value in (("ETag", mirror.tag), ("Last-Modified", mirror.modified)):
         if value is not None and sent:
             request.send_header(header, value)
@@ -103,7 +109,7 @@ def answer(request: BaseHTTPRequestHandler, mirror: Mirror) -> None:
                     return
         request.wfile.write(sent[:limit])
         if mirror.holds and limit is not None:
-            mirror.release.wait(60)
+            mirror.release.wait(300)
     except OSError:
         pass  # the client went away, as it should
 
@@ -124,6 +130,8 @@ def mirrors() -> Iterator[Callable[..., Mirror]]:
 
 
 def refused_address() -> str:
-    """An address where nothing listens: a server's, after it stopped."""
-    with serving(Mirror({})) as mirror:
-        return mirror.url
+    """An address where nothing listens, taken for as long as the tests run, so that no other server comes to stand there."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    TAKEN.append(taken)
+    return f"http://127.0.0.1:{taken.getsockname()[1]}/"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from email.utils import formatdate
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from diffusion_core.progress import Transfer
 ROOT = Path(__file__).parent.parent
 BODY = np.random.default_rng(0).bytes(20_000)
 NAME = "file.bin"
+DATE = "Tue, 01 Aug 2017 00:00:00 GMT"
 
 serve = pytest.fixture(mirrors)
 
@@ -70,28 +72,35 @@ def test_a_cut_connection_is_not_made_again_at_once(serve, tmp_path, monkeypatch
     assert time.monotonic() - begun > 0.6
 
 
-def test_the_date_of_the_last_change_serves_where_there_is_no_strong_tag(serve, tmp_path):
-    date = "Tue, 01 Aug 2017 00:00:00 GMT"
-    mirror = serve({NAME: BODY}, tag='W/"weak"', modified=date, sends=[7000])
+def test_the_date_of_the_last_change_serves_where_there_is_no_tag(serve, tmp_path):
+    mirror = serve({NAME: BODY}, tag=None, modified=DATE, sends=[7000])
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
-    assert [(a.range, a.if_range) for a in mirror.asked] == [(None, None), ("bytes=7000-", date)]
+    assert [(a.range, a.if_range) for a in mirror.asked] == [(None, None), ("bytes=7000-", DATE)]
 
 
-def test_without_a_version_nothing_is_continued(serve, tmp_path):
-    mirror = serve({NAME: BODY}, tag=None, sends=[7000])
+@pytest.mark.parametrize(
+    ("tag", "modified"),
+    [(None, None), ('W/"weak"', None), ('W/"weak"', DATE), (None, formatdate(usegmt=True)), (None, "Fri, 31 Dec 9999 00:00:00 GMT"), (None, "yesterday")],
+)
+def test_without_a_strong_version_nothing_is_continued(serve, tmp_path, tag, modified):
+    """What If-Range must not carry (RFC 9110, 13.1.5): a weak tag, a date beside any tag, a date so new that the file may change again at the same one."""
+    mirror = serve({NAME: BODY}, tag=tag, modified=modified, sends=[7000])
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
     assert mirror.ranges_asked() == [None, None]
 
 
 @pytest.mark.parametrize("checks_if_range", [True, False])
-def test_versions_are_never_mixed(serve, tmp_path, checks_if_range):
-    """Another version of the same length: a server that checks If-Range answers 200, one that does not is found out by its tag."""
-    mirror = serve({NAME: bytes(len(BODY))}, sends=[7000, 0], checks_if_range=checks_if_range)
+@pytest.mark.parametrize("header", ["tag", "modified"])
+def test_versions_are_never_mixed(serve, tmp_path, checks_if_range, header):
+    """Another version of the same length: a server that checks If-Range answers 200, one that does not is found out by its tag or date."""
+    old, new = {"tag": ('"v1"', '"v2"'), "modified": (DATE, formatdate(usegmt=True))}[header]
+    mirror = serve({NAME: bytes(len(BODY))}, sends=[7000, 0], checks_if_range=checks_if_range, **{"tag": None, header: old})
     with pytest.raises(MirrorError):
         fetch(WHOLE, (mirror.url,), tmp_path)
-    mirror.files[NAME], mirror.tag = BODY, '"v2"'
+    mirror.files[NAME] = BODY
+    setattr(mirror, header, new)
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
-    assert mirror.asked[2].range == "bytes=7000-" and mirror.asked[2].if_range == '"v1"'
+    assert mirror.asked[2].range == "bytes=7000-" and mirror.asked[2].if_range == old
     assert [a.status for a in mirror.asked[2:]] == ([200] if checks_if_range else [206, 200]) and mirror.asked[-1].range in ("bytes=7000-", None)
 
 
@@ -121,6 +130,38 @@ def test_a_partial_answer_that_starts_elsewhere_is_not_used(serve, tmp_path, con
     mirror = serve({NAME: BODY}, sends=[7000], content_range=content_range)
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
     assert [(a.range, a.status) for a in mirror.asked] == [(None, 200), ("bytes=7000-", 206), (None, 200)]
+
+
+def test_a_partial_answer_may_be_shorter_than_what_was_asked_for(serve, tmp_path):
+    """As RFC 9110 allows (15.3.7): the rest is asked for in its turn."""
+    mirror = serve({NAME: BODY}, sends=[7000], partial=5000)
+    assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
+    assert mirror.ranges_asked() == [None, "bytes=7000-", "bytes=12000-", "bytes=17000-"]
+
+
+def test_a_partial_answer_of_a_file_of_another_size_is_refused(serve, tmp_path):
+    mirror = serve({NAME: BODY}, sends=[7000], content_range="bytes 7000-19999/20001")
+    with pytest.raises(MirrorError, match="the file has 20001 bytes there, expected 20000"):
+        fetch(WHOLE, (mirror.url,), tmp_path)
+    assert left_in(tmp_path) == []
+
+
+def test_a_partial_answer_of_unknown_size_is_continued(serve, tmp_path):
+    mirror = serve({NAME: BODY}, sends=[7000], content_range="BYTES 7000-19999/*")
+    assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
+    assert mirror.ranges_asked() == [None, "bytes=7000-"]
+
+
+def test_a_partial_answer_that_nobody_asked_for_is_refused(serve, tmp_path):
+    """From a server that cuts, and then answers every request with a part."""
+    mirror = serve({NAME: BODY}, sends=[7000, 0])
+    with pytest.raises(MirrorError):
+        fetch(WHOLE, (mirror.url,), tmp_path)
+    mirror.status = 206
+    with pytest.raises(MirrorError, match="unexpected answer 206"):
+        fetch(WHOLE, (mirror.url,), tmp_path)
+    mirror.status = None
+    assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
 
 
 def test_a_refused_range_starts_over(serve, tmp_path):
@@ -181,7 +222,7 @@ def test_a_process_that_ends_while_it_starts_over_leaves_nothing_to_continue(ser
     mirror.files[NAME], mirror.tag = BODY, '"v2"'
     for method in ("write_text", "write_bytes"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Path, method, lambda path, content: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(Path, method, lambda path, content, **options: (_ for _ in ()).throw(KeyboardInterrupt))
             fetch(WHOLE, (mirror.url,), tmp_path)
     assert fetch(WHOLE, (mirror.url,), tmp_path) == BODY
 
@@ -229,18 +270,17 @@ def test_a_mirror_that_stops_sending_is_given_up(serve, tmp_path, monkeypatch, s
     with pytest.raises(MirrorError, match=rf"cut after {sent} of 20000 bytes \(no answer for 2 seconds\)"):
         fetch(WHOLE, (silent.url,), tmp_path)
     assert 2 < time.monotonic() - begun < 60
+    monkeypatch.setattr(download, "PATIENCE", 5.0)  # the good one may be slow to answer on a busy machine
     assert fetch(WHOLE, (silent.url, good.url), tmp_path) == BODY and len(good.asked) == 1
 
 
 def test_a_mirror_that_drips_is_given_up(serve, tmp_path, monkeypatch):
     """Always a byte within the time limit of one reading, never enough of them."""
-    monkeypatch.setattr(download, "PATIENCE", 2.0)
     monkeypatch.setattr(download, "SLOWEST", 10_000)
     slow, good = serve({NAME: BODY}, drip=0.01), serve({NAME: BODY})
-    with pytest.raises(MirrorError, match=r"\d+ bytes in 2 seconds; given up after \d+ of 20000"):
-        fetch(WHOLE, (slow.url,), tmp_path)
-    assert len(slow.asked) == 1
+    begun = time.monotonic()
     assert fetch(WHOLE, (slow.url, good.url), tmp_path) == BODY
+    assert time.monotonic() - begun > 5 and len(slow.asked) == len(good.asked) == 1
 
 
 class Dripping:
@@ -374,6 +414,7 @@ FETCH = textwrap.dedent("""
     from pathlib import Path
     from diffusion_core.data import download
     name, size, sha256, url, folder = sys.argv[1:]
+    download.PATIENCE = 200.0  # longer than the tests, in which one process may start long after another
     print("ready", flush=True)
     raw = download.fetch(download.File(name, int(size), sha256), (url,), Path(folder))
     print(len(raw))
@@ -416,7 +457,7 @@ def test_a_killed_process_leaves_no_lock_and_its_bytes_are_continued(serve, tmp_
     mirror = serve({NAME: BODY}, sends=[1000], holds=True)
     process = fetching(mirror, tmp_path)
     assert process.stdout.readline() == "ready\n"
-    wait_until(lambda: part_size(tmp_path) == 1000, seconds=15)  # before its patience of 20 seconds ends, which would empty a buffer
+    wait_until(lambda: part_size(tmp_path) == 1000)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (tmp_path / NAME).exists()

@@ -45,6 +45,8 @@ def test_pairs_of_idx_files_must_fit_together():
         (labels, pictures, 3, "expected"),
         (pictures, gzip.compress(idx(np.array([1, 2, 10]))), 3, "label is 10"),
         (pictures[:-9], labels, 3, "not a whole gzip file"),
+        (pictures[:10] + b"\xff" + pictures[11:], labels, 3, "not a whole gzip file"),
+        (pictures[:-8] + bytes(4) + pictures[-4:], labels, 3, "not a whole gzip file"),
         (b"<html>", labels, 3, "not a whole gzip file"),
     ):
         with pytest.raises(ValueError, match=fault):

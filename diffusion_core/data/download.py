@@ -7,9 +7,11 @@ the version that the mirror gave them (ETag or Last-Modified, RFC 9110): bytes o
 import glob
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
@@ -57,12 +59,12 @@ class Part:
 
     @property
     def version(self) -> str:
-        return self.version_path.read_text() if self.version_path.exists() else ""
+        return self.version_path.read_text(encoding="utf-8") if self.version_path.exists() else ""
 
     def begin(self, version: str) -> None:
         """Empty, then of this version: a process killed in between leaves nothing that could be continued."""
         self.path.write_bytes(b"")
-        self.version_path.write_text(version)
+        self.version_path.write_text(version, encoding="utf-8")
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -147,8 +149,9 @@ def _continue(file: File, url: str, part: Part, line: Transfer) -> None:
     if offset > file.size or not version:
         offset = 0
     response = _open(url, offset, version)
-    if response.status == 206 and offset and not (_range_start(response) == offset and _version(response) in ("", version)):
+    if response.status == 206 and offset and not _goes_on(response, offset, version):
         response.close()
+        offset = 0
         response = _open(url, 0, "")
     with response:
         if response.status == 200:
@@ -156,9 +159,10 @@ def _continue(file: File, url: str, part: Part, line: Transfer) -> None:
             part.begin(_version(response))
         elif response.status != 206 or not offset:
             raise MirrorError(f"unexpected answer {response.status} {response.reason}")
-        if response.length is not None and offset + response.length != file.size:
+        size = response.length if response.status == 200 else _content_range(response)[1]
+        if size is not None and size != file.size:
             part.discard()
-            raise MirrorError(f"the file has {offset + response.length} bytes there, expected {file.size}")
+            raise MirrorError(f"the file has {size} bytes there, expected {file.size}")
         _receive(file, response, part, offset, line)
 
 
@@ -202,17 +206,30 @@ def _open(url: str, offset: int, version: str) -> HTTPResponse:
     return _open(url, 0, "")
 
 
-def _range_start(response: HTTPResponse) -> int | None:
-    """The first byte of a partial answer, from its Content-Range: `bytes 100-199/200`."""
-    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    start = rest.partition("-")[0]
-    return int(start) if unit == "bytes" and start.isdigit() else None
+def _goes_on(response: HTTPResponse, offset: int, version: str) -> bool:
+    """Whether a partial answer starts at this byte, of this version; an answer without the header that named the version is believed."""
+    header = "ETag" if version.startswith('"') else "Last-Modified"
+    return _content_range(response)[0] == offset and response.headers.get(header, version) == version
+
+
+def _content_range(response: HTTPResponse) -> tuple[int | None, int | None]:
+    """The first byte of a partial answer and the size of the whole file, from `bytes 100-199/200`; the size may be unknown, `*`."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""), re.IGNORECASE)
+    return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else (None, None)
 
 
 def _version(response: HTTPResponse) -> str:
-    """A header that If-Range may carry: a strong ETag, otherwise the date of the last change, otherwise nothing."""
+    """What If-Range may carry (RFC 9110, 13.1.5 and 8.8.2.2): a strong ETag; where there is none, strong or weak, a date of the last change that
+    lies a minute or more before that of the answer, so that a second change at the same date is unlikely; otherwise nothing."""
     tag: str = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    changed: str = response.headers.get("Last-Modified", "")
+    if tag:
+        return tag if tag.startswith('"') else ""
+    try:
+        age = parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - parsedate_to_datetime(changed).timestamp()
+    except (ValueError, OverflowError):
+        return ""
+    return changed if age >= 60 else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import gzip
 import io
 import math
 import tarfile
+import zlib
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def read_cifar10(archive: bytes, split: str, per_file: int) -> tuple[np.ndarray,
 def _gunzipped(raw: bytes) -> bytes:
     try:
         return gzip.decompress(raw)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"not a whole gzip file: {error}") from error
 
 
