@@ -214,7 +214,7 @@ def _goes_on(response: HTTPResponse, offset: int, version: str) -> bool:
 
 def _content_range(response: HTTPResponse) -> tuple[int | None, int | None]:
     """The first byte of a partial answer and the size of the whole file, from `bytes 100-199/200`; the size may be unknown, `*`."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""), re.IGNORECASE)
+    found = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", ""), re.IGNORECASE)
     return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else (None, None)
 
 
