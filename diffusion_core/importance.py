@@ -25,8 +25,10 @@ class LossSecondMoment:
     >>> from diffusion_core import LossSecondMoment
     >>> times = LossSecondMoment(steps=2, history=1)
     >>> times.update(torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0]))
-    >>> [round(p, 2) for p in times.probabilities.tolist()], [round(w, 2) for w in times.weights(torch.tensor([0.5, 1.0])).tolist()]
-    ([0.25, 0.75], [2.0, 0.67])
+    >>> [round(p, 2) for p in times.probabilities.tolist()]
+    [0.25, 0.75]
+    >>> [round(w, 2) for w in times.weights(torch.tensor([0.5, 1.0])).tolist()]
+    [2.0, 0.67]
     """
 
     def __init__(self, steps: int, history: int = 10, floor: float = 1e-3):

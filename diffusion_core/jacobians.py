@@ -67,7 +67,8 @@ def hutchinson(f: Field, x: Tensor, probes: int | Tensor = 1, kind: str = "radem
     >>> import torch
     >>> from diffusion_core import hutchinson
     >>> matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    >>> _, trace = hutchinson(lambda x: x @ matrix.T, torch.zeros(1, 2), probes=1000, generator=torch.Generator().manual_seed(0))
+    >>> x, seeded = torch.zeros(1, 2), torch.Generator().manual_seed(0)
+    >>> _, trace = hutchinson(lambda x: x @ matrix.T, x, probes=1000, generator=seeded)
     >>> abs(trace.item() - 5) < 0.8  # five standard errors
     True
     """

@@ -166,7 +166,7 @@ def truncated_snr(schedule: Schedule, t: Tensor | float, target: Target = target
     >>> from diffusion_core import CosineVP, losses
     >>> schedule = CosineVP()
     >>> t = schedule.time(torch.tensor([2.0, -2.0]))  # by their log-SNR
-    >>> [round(weight, 4) for weight in losses.truncated_snr(schedule, t).log().tolist()]
+    >>> [round(w, 4) for w in losses.truncated_snr(schedule, t).log().tolist()]
     [2.0, 0.0]
     """
     return torch.maximum(*_snr_and_one(schedule, t, target))
@@ -280,7 +280,8 @@ def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
     >>> import torch
     >>> from diffusion_core import EDM, lognormal_times
     >>> schedule = EDM()
-    >>> t = lognormal_times(-1.2, 1.2)(schedule, 10_000, torch.Generator().manual_seed(0))
+    >>> seeded = torch.Generator().manual_seed(0)
+    >>> t = lognormal_times(-1.2, 1.2)(schedule, 10_000, seeded)
     >>> log_sigma = schedule(t)[1].log()
     >>> round(log_sigma.mean().item(), 1), round(log_sigma.std().item(), 1)
     (-1.2, 1.2)

@@ -30,7 +30,8 @@ def explicit_score_matching(score: Field, x: Tensor, true_score: Field) -> Tenso
     >>> import torch
     >>> from diffusion_core import explicit_score_matching
     >>> x = torch.zeros(3, 2)
-    >>> explicit_score_matching(lambda x: 2 - x, x, true_score=lambda x: -x).tolist()  # off by 2 in both coordinates
+    >>> # off by 2 in both coordinates
+    >>> explicit_score_matching(lambda x: 2 - x, x, true_score=lambda x: -x).tolist()
     [4.0, 4.0, 4.0]
     """
     return _half_square(evaluated(score, x) - evaluated(true_score, x))
@@ -43,7 +44,8 @@ def implicit_score_matching(score: Field, x: Tensor) -> Tensor:
 
     >>> import torch
     >>> from diffusion_core import implicit_score_matching
-    >>> implicit_score_matching(lambda x: -x, torch.tensor([[0.0, 0.0], [1.0, 2.0]])).tolist()  # |x|^2 / 2 - 2
+    >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    >>> implicit_score_matching(lambda x: -x, x).tolist()  # |x|^2 / 2 - 2
     [-2.0, 0.5]
     """
     value, trace = divergence(score, x)
@@ -57,9 +59,12 @@ def sliced_score_matching(score: Field, x: Tensor, probes: int | Tensor = 1, kin
 
     >>> import torch
     >>> from diffusion_core import implicit_score_matching, sliced_score_matching
-    >>> x = torch.tensor([[1.0], [2.0]])  # on a line every sign is the only direction, and nothing is lost
-    >>> sliced_score_matching(lambda x: -x, x).tolist(), implicit_score_matching(lambda x: -x, x).tolist()
-    ([-0.5, 1.0], [-0.5, 1.0])
+    >>> # on a line every sign is the only direction, and nothing is lost
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> sliced_score_matching(lambda x: -x, x).tolist()
+    [-0.5, 1.0]
+    >>> implicit_score_matching(lambda x: -x, x).tolist()
+    [-0.5, 1.0]
     """
     v = probes if isinstance(probes, Tensor) else draw_probes(x, probes, kind, generator)
     value, trace = hutchinson(score, x, v)
@@ -75,7 +80,8 @@ def sliced_score_matching_vr(score: Field, x: Tensor, probes: int | Tensor = 1, 
     >>> import torch
     >>> from diffusion_core import implicit_score_matching, sliced_score_matching_vr
     >>> x = torch.tensor([[1.0, 2.0]])
-    >>> sliced_score_matching_vr(lambda x: -x, x).item()  # signs find the trace of a diagonal Jacobian exactly
+    >>> # signs find the trace of a diagonal Jacobian exactly
+    >>> sliced_score_matching_vr(lambda x: -x, x).item()
     0.5
     >>> implicit_score_matching(lambda x: -x, x).item()
     0.5
@@ -93,7 +99,8 @@ def denoising_score_matching(score: Field, x: Tensor, sigma: Tensor | float, gen
     >>> import torch
     >>> from diffusion_core import denoising_score_matching
     >>> sigma, x = 0.5, torch.zeros(4, 2)
-    >>> loss = denoising_score_matching(lambda noised: -noised / sigma**2, x, sigma)  # the score of a noised point at 0
+    >>> # the score of a noised point at 0
+    >>> loss = denoising_score_matching(lambda noised: -noised / sigma**2, x, sigma)
     >>> torch.allclose(loss, torch.zeros(4), atol=1e-6)
     True
     """

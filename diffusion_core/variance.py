@@ -23,8 +23,9 @@ def posterior_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> T
 
     >>> import torch
     >>> from diffusion_core import LinearVP, posterior_variance, transition_variance
-    >>> schedule, x, s, t = LinearVP(), torch.zeros(1), torch.tensor(0.4), torch.tensor(0.5)
-    >>> ratio = posterior_variance(schedule, x, s, t) / transition_variance(schedule, x, s, t)
+    >>> schedule, s, t = LinearVP(), torch.tensor(0.4), torch.tensor(0.5)
+    >>> step = schedule, torch.zeros(1), s, t
+    >>> ratio = posterior_variance(*step) / transition_variance(*step)
     >>> torch.allclose(ratio, (schedule(s)[1] / schedule(t)[1]) ** 2)
     True
     """
@@ -36,8 +37,9 @@ def transition_variance(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor) -> 
 
     >>> import torch
     >>> from diffusion_core import LinearVP, transition_variance
-    >>> schedule, x, t = LinearVP(), torch.zeros(1), torch.tensor(0.5)
-    >>> torch.allclose(transition_variance(schedule, x, torch.tensor(0.0), t), schedule(t)[1] ** 2)  # from clean data to t
+    >>> schedule, s, t = LinearVP(), torch.tensor(0.0), torch.tensor(0.5)
+    >>> beta = transition_variance(schedule, torch.zeros(1), s, t)
+    >>> torch.allclose(beta, schedule(t)[1] ** 2)  # from clean data to t
     True
     """
     return schedule.transition(s, t)[1]
@@ -53,9 +55,10 @@ def range_variance(schedule: Schedule, v: Tensor, s: Tensor, t: Tensor) -> Tenso
     >>> import torch
     >>> from diffusion_core import LinearVP, posterior_variance, transition_variance
     >>> from diffusion_core.variance import range_variance
-    >>> schedule, v, s, t = LinearVP(), torch.tensor([[-1.0, 1.0]]), torch.tensor(0.4), torch.tensor(0.5)
-    >>> ends = torch.stack([posterior_variance(schedule, v, s, t), transition_variance(schedule, v, s, t)])
-    >>> torch.allclose(range_variance(schedule, v, s, t), ends)
+    >>> v = torch.tensor([[-1.0, 1.0]])
+    >>> step = LinearVP(), v, torch.tensor(0.4), torch.tensor(0.5)
+    >>> ends = torch.stack([posterior_variance(*step), transition_variance(*step)])
+    >>> torch.allclose(range_variance(*step), ends)
     True
     """
     t = double(t)
@@ -81,12 +84,14 @@ class LearnedVariance:
     Raises ValueError for a network without that output, and on another schedule than the denoiser's.
 
     >>> import torch
-    >>> from diffusion_core import DDPM, MLP, Denoiser, LearnedVariance, linear_betas, posterior_variance, targets, transition_variance
-    >>> schedule = DDPM(linear_betas(1000))
-    >>> variance = LearnedVariance(Denoiser(MLP(2, learned_variance=True), schedule, targets.eps))
-    >>> step = schedule, torch.zeros(1, 2), torch.tensor(0.4), torch.tensor(0.401)
+    >>> from diffusion_core import MLP, Denoiser, LearnedVariance, LinearVP, targets
+    >>> from diffusion_core import posterior_variance, transition_variance
+    >>> denoiser = Denoiser(MLP(2, learned_variance=True), LinearVP(), targets.eps)
+    >>> variance = LearnedVariance(denoiser)
+    >>> step = LinearVP(), torch.zeros(1, 2), torch.tensor(0.4), torch.tensor(0.5)
     >>> middle = (posterior_variance(*step) * transition_variance(*step)).sqrt()
-    >>> torch.allclose(variance(*step), middle)  # an untrained network says 0: the geometric mean
+    >>> # an untrained network says 0: the geometric mean
+    >>> torch.allclose(variance(*step), middle)
     True
     """
 
@@ -126,12 +131,15 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
     Returns a variance for the steps of that grid, and at a last one to $\sigma=0$ that is $V_t$, which serves a decoder; asked about another step it raises ValueError.
 
     >>> import torch
-    >>> from diffusion_core import Gaussian, LinearVP, analytic_variance, transition_variance, uniform
-    >>> schedule, times, generator = LinearVP(), uniform(10), torch.Generator().manual_seed(0)
-    >>> data = Gaussian([0.0], 1.0)
-    >>> variance = analytic_variance(data.denoiser(schedule), schedule, data.sample(20_000, generator), times, generator)
+    >>> from diffusion_core import Gaussian, LinearVP, uniform
+    >>> from diffusion_core import analytic_variance, transition_variance
+    >>> schedule, times, data = LinearVP(), uniform(10), Gaussian([0.0], 1.0)
+    >>> denoise, seeded = data.denoiser(schedule), torch.Generator().manual_seed(0)
+    >>> x0 = data.sample(20_000, seeded)
+    >>> variance = analytic_variance(denoise, schedule, x0, times, seeded)
     >>> step = schedule, torch.zeros(1, 1), times[5], times[4]
-    >>> round((variance(*step) / transition_variance(*step)).item(), 1)  # for N(0, I), beta is the best
+    >>> # for N(0, I), beta is the best
+    >>> round((variance(*step) / transition_variance(*step)).item(), 1)
     1.0
     """
     require_schedule(denoise, schedule)

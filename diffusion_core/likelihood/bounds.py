@@ -2,10 +2,11 @@ r"""The variational bound of a diffusion model, term by term, in nats and in bit
 
 For a grid $1\ge t_N>\dots>t_1>t_0=0$ and the sampler `ancestral`, with $x_i$ the state at $t_i$,
 
-$$-\log p(x_0)\le\underbrace{\mathrm{KL}(q(x_N|x_0)\,\|\,p(x_N))}_{prior}+\sum_{i=2}^N\underbrace{\mathbb E\,\mathrm{KL}(q(x_{i-1}|x_i,x_0)\,\|\,p(x_{i-1}|x_i))}_{steps}+\underbrace{\mathbb E[-\log p(x_0|x_1)]}_{decoder}$$
+$$\begin{aligned}-\log p(x_0)\le\ &\underbrace{\mathrm{KL}(q(x_N\mid x_0)\,\|\,p(x_N))}_{prior}+\underbrace{\mathbb E[-\log p(x_0\mid x_1)]}_{decoder}\\
+&+\sum_{i=2}^N\underbrace{\mathbb E\,\mathrm{KL}(q(x_{i-1}\mid x_i,x_0)\,\|\,p(x_{i-1}\mid x_i))}_{steps}\end{aligned}$$
 
 (Ho et al. 2020, eq. 5). `vlb` estimates it for any denoiser and path, `continuous_vlb` its limit of small steps (Kingma et al. 2021, VDM).
-p(x_N) is the law the samplers start from, $\mathcal N(0,\sigma_N^2I)$ (`Schedule.noise`). Each expectation is over one draw of $x_i$ a sample and a
+$p(x_N)$ is the law the samplers start from, $\mathcal N(0,\sigma_N^2I)$ (`Schedule.noise`). Each expectation is over one draw of $x_i$ a sample and a
 term, or the mean of `samples` draws. Sums are taken in float64, on the CPU for devices that lack it. Derived in chapters 04 and 07.
 """
 
@@ -28,7 +29,8 @@ class VLB(NamedTuple):
 
     >>> import torch
     >>> from diffusion_core import LinearVP, ring, uniform, vlb
-    >>> bound = vlb(ring().denoiser(LinearVP()), LinearVP(), ring().sample(8), uniform(10), levels=None)
+    >>> denoise, x0 = ring().denoiser(LinearVP()), ring().sample(8)
+    >>> bound = vlb(denoise, LinearVP(), x0, uniform(10), levels=None)
     >>> bound.prior.shape, bound.steps.shape, bound.decoder.shape
     (torch.Size([8]), torch.Size([8, 9]), torch.Size([8]))
     >>> torch.equal(bound.total, bound.prior + bound.steps.sum(1) + bound.decoder)
@@ -56,7 +58,8 @@ class ContinuousVLB(NamedTuple):
 
     >>> import torch
     >>> from diffusion_core import LinearVP, continuous_vlb, ring
-    >>> bound = continuous_vlb(ring().denoiser(LinearVP()), LinearVP(), ring().sample(8), t_min=0.01, levels=None)
+    >>> denoise, x0 = ring().denoiser(LinearVP()), ring().sample(8)
+    >>> bound = continuous_vlb(denoise, LinearVP(), x0, t_min=0.01, levels=None)
     >>> torch.equal(bound.total, bound.prior + bound.diffusion + bound.decoder)
     True
     """
@@ -94,10 +97,11 @@ def vlb(
 
     >>> import torch
     >>> from diffusion_core import LinearVP, ring, uniform, vlb
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> x0 = ring().sample(500, generator)
-    >>> bound = vlb(ring().denoiser(LinearVP()), LinearVP(), x0, uniform(50), levels=None, generator=generator)
-    >>> bool(bound.total.mean() > -ring().log_prob(x0).mean())  # a bound on -log p, above it even for the best denoiser
+    >>> denoise, seeded = ring().denoiser(LinearVP()), torch.Generator().manual_seed(0)
+    >>> x0 = ring().sample(500, seeded)
+    >>> bound = vlb(denoise, LinearVP(), x0, uniform(50), levels=None, generator=seeded)
+    >>> # a bound on -log p, above it even for the best denoiser
+    >>> bool(bound.total.mean() > -ring().log_prob(x0).mean())
     True
     """
     variance = posterior_variance if variance is None else variance
@@ -133,15 +137,17 @@ def continuous_vlb(
     diffusion: $\frac12\int\|\hat x_0-x_0\|^2\,d\,\mathrm{SNR}=\frac12\int\|\hat x_0-x_0\|^2(1+\mathrm{SNR})\,ds$, $s=\log(1+\mathrm{SNR})$ from t = 1 to t_min (Kingma et al. 2021,
     eq. 17 and 18). One stratified time a sample, uniform in s: in the log-SNR where it is high, and finite where SNR(1) = 0.
 
-    x0: (B, *D). The limit is finite for t_min > 0 only, since $\lambda\to\infty$ where sigma = 0: raises ValueError there; a path with a floor
-    may go down to 0.
+    The limit is finite for t_min > 0 only, since $\lambda\to\infty$ where sigma = 0; a path with a floor may go down to 0.
+
+    x0: (B, *D). cond goes to the denoiser. Raises ValueError for a t_min outside [0, 1) or with sigma = 0, and for samples < 1.
 
     >>> import torch
     >>> from diffusion_core import LinearVP, continuous_vlb, ring
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> x0 = ring().sample(2000, generator)
-    >>> bound = continuous_vlb(ring().denoiser(LinearVP()), LinearVP(), x0, t_min=0.001, levels=None, generator=generator)
-    >>> gap = bound.total + ring().log_prob(x0)  # of the best denoiser, in the limit of small steps
+    >>> denoise, seeded = ring().denoiser(LinearVP()), torch.Generator().manual_seed(0)
+    >>> x0 = ring().sample(2000, seeded)
+    >>> bound = continuous_vlb(denoise, LinearVP(), x0, 1e-3, None, generator=seeded)
+    >>> # no gap for the best denoiser, in the limit of small steps
+    >>> gap = bound.total + ring().log_prob(x0)
     >>> abs(gap.mean().item()) < 0.1
     True
     """

@@ -2,7 +2,9 @@ r"""The exact likelihood of the probability flow, and its codes: one adaptive OD
 
 In $\bar x=x/\alpha$ and $u=\log\varsigma$, $\varsigma=\sigma/\alpha$, the flow of every Gaussian path reads the same, with the denoiser $\hat x_0(x,t)$ and $D$ coordinates:
 
-$$\frac{d\bar x}{du}=\bar x-\hat x_0(\alpha\bar x,t),\qquad \log p_{t_{min}}(\bar x)=\log p_{t_{max}}(\bar x_{t_{max}})+\int_{u_{min}}^{u_{max}}\Big(D-\mathrm{tr}\frac{\partial\hat x_0(\alpha\bar x,t)}{\partial\bar x}\Big)\,du$$
+$$\frac{d\bar x}{du}=\bar x-\hat x_0(\alpha\bar x,t),$$
+
+$$\log p_{t_{min}}(\bar x)=\log p_{t_{max}}(\bar x_{t_{max}})+\int_{u_{min}}^{u_{max}}\Big(D-\mathrm{tr}\frac{\partial\hat x_0(\alpha\bar x,t)}{\partial\bar x}\Big)\,du$$
 
 (Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021, eq. 39; here on $\bar x$). The solver is torchdiffeq's dopri5. Its step is common to the batch, and so small that each
 sample's estimated error, root mean square over its coordinates, is within atol + rtol |state|: no sample hides behind the others.
@@ -45,7 +47,8 @@ class ODELikelihood(NamedTuple):
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, ode_log_likelihood
     >>> data = Gaussian([2.0, 0.0], 0.25)
-    >>> found = ode_log_likelihood(data.denoiser(LinearVP()), LinearVP(), data.sample(4), t_min=0.01)
+    >>> denoise, x0 = data.denoiser(LinearVP()), data.sample(4)
+    >>> found = ode_log_likelihood(denoise, LinearVP(), x0, t_min=0.01)
     >>> torch.equal(found.log_prob, found.prior + found.divergence), found.code.shape
     (True, torch.Size([4, 2]))
     """
@@ -61,7 +64,7 @@ class ODELikelihood(NamedTuple):
     dims: int
 
     def bits_per_dim(self, levels: int | None = None) -> Tensor:
-        """(B,) bits a dimension. levels: for data on [-1, 1], dequantized uniformly from that many values (`units.bits_per_dim`)."""
+        """(B,) bits a dimension. levels: for data on [-1, 1], dequantized uniformly from that many values (`bits_per_dim`)."""
         return bits_per_dim(-self.log_prob, self.dims, levels)
 
 
@@ -120,8 +123,10 @@ def ode_encode(
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, ode_encode
     >>> x0 = torch.tensor([[1.0], [2.0], [4.0]])
-    >>> code = ode_encode(Gaussian([2.0], 0.25).denoiser(LinearVP()), LinearVP(), x0, t_min=1e-3)
-    >>> torch.allclose(code, (x0 - 2) / 0.5, atol=0.05)  # the flow of a Gaussian standardizes
+    >>> denoise = Gaussian([2.0], 0.25).denoiser(LinearVP())
+    >>> code = ode_encode(denoise, LinearVP(), x0, t_min=1e-3)
+    >>> # the flow of a Gaussian standardizes
+    >>> torch.allclose(code, (x0 - 2) / 0.5, atol=0.05)
     True
     """
     flow = _Flow(denoise, schedule, x0, t_min, t_max, cond)

@@ -22,7 +22,8 @@ def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: 
     >>> import torch
     >>> from diffusion_core import discretized_log_prob
     >>> values = torch.linspace(-1, 1, 256)[:, None]
-    >>> round(discretized_log_prob(values, torch.full_like(values, 0.2), 0.5).exp().sum().item(), 6)
+    >>> log_prob = discretized_log_prob(values, torch.full_like(values, 0.2), 0.5)
+    >>> round(log_prob.exp().sum().item(), 6)  # all levels together
     1.0
     """
     x0, mean = double(x0), double(mean)
@@ -53,8 +54,10 @@ def gaussian_kl(mean_p: Tensor, var_p: Tensor | float, mean_q: Tensor, var_q: Te
     >>> import torch
     >>> from diffusion_core import gaussian_kl
     >>> zero, one = torch.zeros(1, 2), torch.ones(1, 2)
-    >>> gaussian_kl(one, 1.0, zero, 1.0).tolist(), gaussian_kl(one, 1.0, one, 1.0).tolist()
-    ([1.0], [0.0])
+    >>> gaussian_kl(one, 1.0, zero, 1.0).tolist()  # half the squared distance
+    [1.0]
+    >>> gaussian_kl(one, 1.0, one, 1.0).tolist()
+    [0.0]
     """
     mean_p, mean_q = double(mean_p), double(mean_q)
     _require_one_shape(mean_p, mean_q)

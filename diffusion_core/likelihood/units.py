@@ -14,9 +14,11 @@ def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> 
 
     >>> import math
     >>> from diffusion_core import bits_per_dim
-    >>> round(bits_per_dim(784 * math.log(256), dims=784).item(), 3)  # every byte equally likely
+    >>> # every byte equally likely
+    >>> round(bits_per_dim(784 * math.log(256), dims=784).item(), 3)
     8.0
-    >>> round(bits_per_dim(784 * math.log(2), dims=784, levels=256).item(), 3)  # the same as a density: 1/2 on [-1, 1]
+    >>> # the same as a density: 1/2 on [-1, 1]
+    >>> round(bits_per_dim(784 * math.log(2), dims=784, levels=256).item(), 3)
     8.0
     """
     if not isinstance(dims, int) or dims < 1 or (levels is not None and levels < 2):

@@ -17,9 +17,11 @@ class Oracle:
     >>> from diffusion_core import Empirical, Gaussian, ring
     >>> alpha, sigma = 0.8, 0.6
     >>> x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
-    >>> for oracle in (Gaussian([1.0, 0.0], 0.5), ring(), Empirical(x)):  # Tweedie's formula
+    >>> # Tweedie's formula holds in all of them
+    >>> for oracle in (Gaussian([1.0, 0.0], 0.5), ring(), Empirical(x)):
     ...     tweedie = (x + sigma**2 * oracle.score(x, alpha, sigma)) / alpha
-    ...     print(torch.allclose(tweedie, oracle.posterior_mean(x, alpha, sigma), atol=1e-5))
+    ...     mean = oracle.posterior_mean(x, alpha, sigma)
+    ...     print(torch.allclose(tweedie, mean, atol=1e-5))
     True
     True
     True

@@ -29,10 +29,12 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
 
     >>> import torch
     >>> from diffusion_core import GeometricVE, annealed_langevin, ring, uniform
-    >>> schedule, generator = GeometricVE(0.01, 10.0), torch.Generator().manual_seed(0)
-    >>> start = schedule.noise((500, 2), generator)
-    >>> states = list(annealed_langevin(ring().denoiser(schedule), schedule, start, uniform(20), n=5, step=0.5, generator=generator))
-    >>> len(states), round(states[-1].norm(dim=1).median().item(), 1)  # the start, 21 levels of 5 steps, the denoised image
+    >>> schedule, seeded = GeometricVE(0.01, 10.0), torch.Generator().manual_seed(0)
+    >>> start = schedule.noise((500, 2), seeded)
+    >>> walk = ring().denoiser(schedule), schedule, start, uniform(20)
+    >>> states = list(annealed_langevin(*walk, n=5, step=0.5, generator=seeded))
+    >>> # the start, 21 levels of 5 steps, the denoised image; the ring's radius
+    >>> len(states), round(states[-1].norm(dim=1).median().item(), 1)
     (107, 1.4)
     """
     positive(n)
@@ -61,7 +63,8 @@ def annealed_variance(ratio: float, step: float, n: int) -> float:
     proposition 3, in our step. Raises ValueError unless ratio >= 1, 0 < step < 4 and n >= 1.
 
     >>> from diffusion_core import annealed_variance
-    >>> [round(annealed_variance(ratio=2.0, step=0.4, n=n), 3) for n in (1, 5, 50)]  # settles at 1 / (1 - 0.4 / 4)
+    >>> # settles at 1 / (1 - 0.4 / 4)
+    >>> [round(annealed_variance(ratio=2.0, step=0.4, n=n), 3) for n in (1, 5, 50)]
     [2.96, 1.421, 1.111]
     """
     positive(n)
@@ -104,7 +107,8 @@ def ladder_ratio(dims: int, overlap: float = 0.5) -> float:
     >>> import math
     >>> from diffusion_core import ladder_ratio
     >>> ratio = ladder_ratio(dims=28 * 28)
-    >>> round(ratio, 3), math.ceil(1 + math.log(50 / 0.01) / math.log(ratio))  # and the levels from 50 down to 0.01
+    >>> # and the levels from 50 down to 0.01
+    >>> round(ratio, 3), math.ceil(1 + math.log(50 / 0.01) / math.log(ratio))
     (1.082, 110)
     """
     positive(dims)

@@ -28,8 +28,10 @@ def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float 
     >>> from diffusion_core import LinearVP, log_snr_grid
     >>> schedule = LinearVP()
     >>> times = log_snr_grid(schedule, 5, lo=-9.0, hi=7.0)
-    >>> [round(value, 3) for value in schedule.log_snr(times[:-1]).tolist()], times[-1].item()
-    ([-9.0, -5.0, -1.0, 3.0, 7.0], 0.0)
+    >>> [round(value, 3) for value in schedule.log_snr(times[:-1]).tolist()]
+    [-9.0, -5.0, -1.0, 3.0, 7.0]
+    >>> times[-1].item()
+    0.0
     """
     require_path(schedule)
     low, high = schedule.log_snr_range()

@@ -26,8 +26,8 @@ def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: t
 
     >>> import torch
     >>> from diffusion_core import langevin, last
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> x = last(langevin(lambda x: -x, torch.zeros(10_000), step=2.0, n=20, generator=generator))
+    >>> x, seeded = torch.zeros(10_000), torch.Generator().manual_seed(0)
+    >>> x = last(langevin(lambda x: -x, x, step=2.0, n=20, generator=seeded))
     >>> round(x.var().item(), 1)  # of N(0, 1); the step's bias: 1 / (1 - 2 / 4)
     2.0
     """
@@ -72,9 +72,10 @@ def mala(
 
     >>> import torch
     >>> from diffusion_core import last, mala
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> chains = mala(lambda x: -x**2 / 2, torch.zeros(10_000), step=2.0, n=20, generator=generator)
-    >>> round(last(chains).var().item(), 1)  # of N(0, 1): no bias at the step at which `langevin` doubles it
+    >>> x, seeded = torch.zeros(10_000), torch.Generator().manual_seed(0)
+    >>> chains = mala(lambda x: -x**2 / 2, x, step=2.0, n=20, generator=seeded)
+    >>> # of N(0, 1): no bias at the step at which `langevin` doubles it
+    >>> round(last(chains).var().item(), 1)
     1.0
     >>> 0 < chains.acceptance.mean().item() < 1
     True

@@ -25,7 +25,8 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
     >>> denoise = ring().denoiser(schedule)
     >>> def draw(rows, generator):
     ...     x = schedule.noise((len(rows), 2), generator)
-    ...     return last(ddim(denoise, schedule, x, uniform(10), eta=1.0, generator=generator))
+    ...     walk = denoise, schedule, x, uniform(10)
+    ...     return last(ddim(*walk, eta=1.0, generator=generator))
     >>> spread(draw, 10, batch_size=4, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([10, 2])
 

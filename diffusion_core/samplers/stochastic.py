@@ -25,8 +25,9 @@ def forward_euler_maruyama(schedule: Schedule, x: Tensor, times: Tensor, generat
 
     >>> import torch
     >>> from diffusion_core import LinearVP, forward_euler_maruyama, last
-    >>> x0 = torch.full((10_000, 1), 3.0)
-    >>> x = last(forward_euler_maruyama(LinearVP(), x0, torch.linspace(0.001, 1, 200), torch.Generator().manual_seed(0)))
+    >>> x0, times = torch.full((10_000, 1), 3.0), torch.linspace(0.001, 1, 200)
+    >>> seeded = torch.Generator().manual_seed(0)
+    >>> x = last(forward_euler_maruyama(LinearVP(), x0, times, seeded))
     >>> abs(x.mean().item()) < 0.1, round(x.std().item(), 1)
     (True, 1.0)
     """
@@ -55,9 +56,10 @@ def euler_maruyama(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tenso
 
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, euler_maruyama, last, uniform
-    >>> schedule, data = LinearVP(), Gaussian([2.0], 0.25)
-    >>> start = schedule.noise((4000, 1), torch.Generator().manual_seed(0))
-    >>> x = last(euler_maruyama(data.denoiser(schedule), schedule, start, uniform(100), generator=torch.Generator().manual_seed(1)))
+    >>> schedule, seeded = LinearVP(), torch.Generator().manual_seed(0)
+    >>> denoise = Gaussian([2.0], 0.25).denoiser(schedule)
+    >>> walk = denoise, schedule, schedule.noise((4000, 1), seeded), uniform(100)
+    >>> x = last(euler_maruyama(*walk, generator=seeded))
     >>> round(x.mean().item(), 1), round(x.std().item(), 1)
     (2.0, 0.5)
     """
@@ -98,10 +100,11 @@ def predictor_corrector(
 
     >>> import torch
     >>> from diffusion_core import GeometricVE, last, predictor_corrector, ring, uniform
-    >>> schedule = GeometricVE(0.01, 10.0)
-    >>> start = schedule.noise((500, 2), torch.Generator().manual_seed(0))
-    >>> x = last(predictor_corrector(ring().denoiser(schedule), schedule, start, uniform(50), generator=torch.Generator().manual_seed(1)))
-    >>> round(x.norm(dim=1).median().item(), 1)
+    >>> schedule, seeded = GeometricVE(0.01, 10.0), torch.Generator().manual_seed(0)
+    >>> start = schedule.noise((500, 2), seeded)
+    >>> walk = ring().denoiser(schedule), schedule, start, uniform(50)
+    >>> x = last(predictor_corrector(*walk, generator=seeded))
+    >>> round(x.norm(dim=1).median().item(), 1)  # the ring's radius
     1.4
     """
     if predictor not in ("reverse_diffusion", "ancestral"):
@@ -150,9 +153,9 @@ def churned_heun(
 
     >>> import torch
     >>> from diffusion_core import EDM, churned_heun, heun, karras_grid, last, ring
-    >>> schedule, denoise = EDM(), ring().denoiser(EDM())
-    >>> start, times = schedule.noise((100, 2), torch.Generator().manual_seed(0)), karras_grid(EDM(), 10)
-    >>> torch.equal(last(churned_heun(denoise, schedule, start, times, s_churn=0.0)), last(heun(denoise, schedule, start, times)))
+    >>> schedule, denoise, times = EDM(), ring().denoiser(EDM()), karras_grid(EDM(), 10)
+    >>> walk = denoise, schedule, schedule.noise((100, 2)), times
+    >>> torch.equal(last(churned_heun(*walk, s_churn=0.0)), last(heun(*walk)))
     True
     """
     if not (0 <= s_churn < math.inf and 0 <= s_tmin <= s_tmax and 0 <= s_noise < math.inf):

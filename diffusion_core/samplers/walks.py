@@ -53,10 +53,11 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
 
     >>> import torch
     >>> from diffusion_core import LinearVP, ancestral, ddim, last, ring, uniform
-    >>> schedule, denoise = LinearVP(), ring().denoiser(LinearVP())
-    >>> start = schedule.noise((100, 2), torch.Generator().manual_seed(0))
-    >>> x = last(ancestral(denoise, schedule, start, uniform(20), generator=torch.Generator().manual_seed(1)))
-    >>> y = last(ddim(denoise, schedule, start, uniform(20), eta=1.0, generator=torch.Generator().manual_seed(1)))
+    >>> schedule, seeded = LinearVP(), torch.Generator()
+    >>> denoise = ring().denoiser(schedule)
+    >>> walk = denoise, schedule, schedule.noise((100, 2)), uniform(20)
+    >>> x = last(ancestral(*walk, generator=seeded.manual_seed(0)))
+    >>> y = last(ddim(*walk, eta=1.0, generator=seeded.manual_seed(0)))
     >>> torch.allclose(x, y, atol=1e-4)
     True
     """
@@ -120,8 +121,8 @@ def last(states: Iterable[Tensor]) -> Tensor:
     """The sample: the last state of a sampler. Raises ValueError when there is none.
 
     >>> from diffusion_core import LinearVP, ddim, last, ring, uniform
-    >>> schedule = LinearVP()
-    >>> states = list(ddim(ring().denoiser(schedule), schedule, schedule.noise((5, 2)), uniform(10)))
+    >>> schedule, denoise = LinearVP(), ring().denoiser(LinearVP())
+    >>> states = list(ddim(denoise, schedule, schedule.noise((5, 2)), uniform(10)))
     >>> len(states), last(states) is states[-1]
     (11, True)
     """

@@ -1,4 +1,4 @@
-"""Schedules: functions t -> (alpha, sigma) of the Gaussian path x_t = alpha x_0 + sigma eps, and all that follows from them."""
+r"""Schedules: functions `t -> (alpha, sigma)` of the Gaussian path $x_t=\alpha_tx_0+\sigma_t\epsilon$, and all that follows from them."""
 
 from diffusion_core.schedules.base import Posterior, Schedule, double, normal_like, per_sample
 from diffusion_core.schedules.discrete import DDPM, cosine_betas, linear_betas, scaled_linear_betas

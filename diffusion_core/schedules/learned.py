@@ -70,8 +70,10 @@ class MonotoneLogSNR(nn.Module):
     >>> from diffusion_core import MonotoneLogSNR
     >>> net = MonotoneLogSNR(generator=torch.Generator().manual_seed(0))
     >>> log_snr = net(torch.linspace(0, 1, 101, dtype=torch.float64))
-    >>> bool((log_snr.diff() < 0).all()), [round(end, 6) for end in log_snr[[0, -1]].tolist()]
-    (True, [13.3, -5.0])
+    >>> bool((log_snr.diff() < 0).all())
+    True
+    >>> [round(end, 6) for end in log_snr[[0, -1]].tolist()]
+    [13.3, -5.0]
     """
 
     def __init__(self, lowest: float = -5.0, highest: float = 13.3, features: int = 16, generator: torch.Generator | None = None):
