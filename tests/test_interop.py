@@ -5,6 +5,7 @@ precision, so that a step can be compared to 1e-10; whole runs are compared in f
 is divided by alpha. Steps fed with given outputs are in test_peer_diffusers.py and test_peer_solvers.py; here a network is asked at every step.
 """
 
+import ast
 import itertools
 import pathlib
 from functools import partial
@@ -32,6 +33,7 @@ from diffusion_core import (
     ancestral,
     ddim,
     dpmpp_2m,
+    fit,
     last,
     log_snr_grid,
     ode_decode,
@@ -100,11 +102,12 @@ def near(ours, other, atol):
     assert float((ours - other).abs().max()) <= atol * scale
 
 
-def test_the_adapters_are_ten_lines_each():
-    for name in ("FromDiffusers", "ToDiffusers"):
+def test_the_adapters_have_as_many_lines_as_the_page_says():
+    for name, lines in (("FromDiffusers", 10), ("ToDiffusers", 15)):
         source = next(cell.source for cell in nbformat.read(PAGE, as_version=4).cells if f"class {name}" in cell.source)
-        body = source[source.index(f"class {name}"):].split("\n\n\n")[0].splitlines()[2:]
-        assert len([line for line in body if line.strip()]) <= 14  # ten lines of code, the two heads of the methods, a property or two
+        (tree,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
+        body = source.splitlines()[tree.lineno - 1 : tree.end_lineno]
+        assert len([line for line in body if line.strip() and '"""' not in line]) == lines
 
 
 @every
@@ -279,6 +282,39 @@ def test_labels(betas):
     back = page.ToDiffusers(denoiser, scheduler, (1, 8, 8))
     near(theirs(scheduler, partial(back, class_labels=labels), x)[-1], want, 1e-5)
     assert float((want - theirs(scheduler, partial(unet, class_labels=labels.flip(0)), x)[-1])[0].abs().max()) > 1e-4
+
+
+def test_one_class_more_is_no_class():
+    """Classifier-free guidance: v is a line in the image, so that mixing the images of a denoiser is mixing the outputs of their network."""
+    scheduler = DDIMScheduler(N, prediction_type="v_prediction", **PLAIN)
+    scheduler.set_timesteps(20)
+    unet, x, labels, none = small(num_class_embeds=4), start((3, 1, 8, 8)), torch.tensor([2, 0, 1]), torch.full((3,), 3)
+    denoiser = page.from_diffusers(unet, scheduler)
+
+    def mixed(with_class, without):
+        return without + 2.5 * (with_class - without)
+
+    def guided(x, t):
+        return mixed(denoiser(x, t, label=labels), denoiser(x, t, label=none))
+
+    def network(x, i):
+        return SimpleNamespace(sample=mixed(unet(x, i, class_labels=labels).sample, unet(x, i, class_labels=none).sample))
+
+    want = theirs(scheduler, network, x)[-1]
+    near(last(ddim(guided, denoiser.schedule, x, uniform(20))), want, 1e-5)
+    near(theirs(scheduler, page.ToDiffusers(guided, scheduler, (1, 8, 8)), x)[-1], want, 1e-5)
+    assert float((want - theirs(scheduler, partial(unet, class_labels=labels), x)[-1]).abs().max()) > 1e-3
+
+
+def test_labels_are_dropped_to_the_last_class_where_the_network_has_a_number_of_classes():
+    denoiser, seen = page.from_diffusers(small(num_class_embeds=4).requires_grad_(True), DDPMScheduler(N, **PLAIN)), set()
+    denoiser.net.unet.register_forward_pre_hook(lambda unet, args, named: seen.update(named["class_labels"].tolist()), with_kwargs=True)
+    data = start((32, 1, 8, 8)), {"label": torch.arange(32) % 3}
+    with pytest.raises(ValueError, match="num_classes"):
+        fit(denoiser, data, 1, batch_size=32, label_dropout=0.5)
+    denoiser.net.num_classes = 3
+    fit(denoiser, data, 1, batch_size=32, label_dropout=0.5, generator=generator(0))
+    assert seen == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("betas", BETAS)
