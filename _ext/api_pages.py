@@ -34,9 +34,10 @@ ROOM = re.compile(r"\{api-room\} (\w+)(?:\n:first: (.*))?")
 
 @functools.cache
 def rooms_on_pages() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """(page, room, the files and names that come first), in the order of the pages' names: ("book/package/api/samplers", "samplers", ("walks", "grids"))."""
-    sources = sorted((ROOT / "book/package/api").glob("*.md"))
-    return tuple((docname(path), room, tuple(first.split())) for path in sources for room, first in ROOM.findall(path.read_text(encoding="utf-8")))
+    """(page, room, the files and names that come first), in the order of the table of contents: ("book/package/api/samplers", "samplers", ("walks", "grids"))."""
+    pages = re.findall(r"file: (book/package/api/\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    texts = {page: (ROOT / f"{page}.md").read_text(encoding="utf-8") for page in pages}
+    return tuple((page, room, tuple(first.split())) for page, text in texts.items() for room, first in ROOM.findall(text))
 
 
 def page_of(room: str) -> str:
@@ -161,20 +162,20 @@ def parsed(directive: SphinxDirective, text: str) -> list[nodes.Node]:
 
 
 def levels() -> list[list[str]]:
-    """The rooms in rows: each row imports from rows before it only."""
-    left, rows = set(api_names.rooms()), []
+    """The rooms in rows: each row imports from rows before it only. Within a row they stand as in the table of contents."""
+    left, rows = [room for _, room, _ in rooms_on_pages()], []
     while left:
-        free = sorted(room for room in left if not set(api_names.stands_on(room)) & left)
+        free = [room for room in left if not set(api_names.stands_on(room)) & set(left)]
         if not free:
             raise ValueError(f"rooms of diffusion_core import each other in a circle: {sorted(left)}")
         rows.append(free)
-        left -= set(free)
+        left = [room for room in left if room not in free]
     return rows
 
 
 def map_text() -> str:
-    rows = ("".join(map(_room_box, row)) for row in levels())
-    return "\n\n".join(f"::::::{{container}} api-row\n{row}::::::" for row in rows)
+    rows = [("".join(map(_room_box, row)), i) for i, row in enumerate(levels(), 1)]
+    return "\n\n".join(f"::::::{{container}} api-row\nRow {i}\n\n{boxes}::::::" for boxes, i in rows)
 
 
 def _room_box(room: str) -> str:

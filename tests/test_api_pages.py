@@ -1,7 +1,12 @@
 """The Sphinx extension of the API pages: docstrings as MyST, inline code as names, and a small book built with it."""
 
+import ast
 import io
+import json
 import pathlib
+import re
+import textwrap
+from collections import Counter
 
 import api_links
 import api_names
@@ -87,6 +92,7 @@ def test_a_room_knows_its_own_names_first() -> None:
         (["ode_log_likelihood(...).log_prob", ".prior", ".priority"], ["ode_log_likelihood", "ODELikelihood", None], [".priority"]),
         (["euler_maruyama", "noise=", "nois="], ["euler_maruyama", None, None], ["nois="]),
         (["energy_distance"], ["metrics.energy_distance"], []),
+        (["schedule", ".diffusion2(t)"], [None, "Schedule.diffusion2"], []),
         (["odeint", 'method="dopri5"'], [None, None], []),
         (["ddim_2"], [None], ["ddim_2"]),
         (["Denoiser.forwards", "schedule.drifts(t)"], [None, None], ["Denoiser.forwards", "schedule.drifts(t)"]),
@@ -102,6 +108,61 @@ def test_what_comes_first_and_nothing_is_left_out() -> None:
     assert set(plain) == set(ordered)
     assert [entry.path for entry in ordered[:3]] == ["Straight", "Shifted", "ZeroTerminalSNR"]
     assert [entry for entry in plain if entry in ordered[3:]] == list(ordered[3:])
+
+
+@pytest.mark.parametrize(("room", "first"), [(room, first) for _, room, first in api_pages.rooms_on_pages() if first])
+def test_what_a_page_brings_forward_is_there(room: str, first: tuple[str, ...]) -> None:
+    entries = api_names.entries(room)
+    assert set(first) <= {entry.name for entry in entries} | {entry.module.removeprefix(f"{room}.") for entry in entries}
+
+
+def test_the_map_has_every_room_and_name_once() -> None:
+    text = api_pages.map_text()
+    led = Counter(re.findall(r"<diffusion_core\.([\w.]+)>", text))
+    assert led == Counter(entry.path for entry in api_names.all_entries() if not entry.is_constant)
+    assert text.count("Row ") == len(api_pages.levels())
+    boxes = {found[1]: found[2] for found in re.finditer(r"\*\*\{doc\}`(\w+) </(.*?)(?=:::::)", text, re.DOTALL)}
+    assert set(boxes) == set(api_names.rooms())
+    for room, box in boxes.items():
+        _, _, below = box.partition("Stands on ")
+        assert tuple(re.findall(r"\{doc\}`(\w+) <", below)) == api_names.stands_on(room)
+
+
+def test_methods_with_their_kind_and_arguments() -> None:
+    found = {method.name: method for method in api_names.methods(api_names.by_path()["DDPM"])}
+    assert (found["alphas_bar"].is_property, found["integral"].is_property) == (True, False)
+    assert found["integral"].signature == "(t: Tensor) -> Tensor"
+    assert "__init__" not in found and "_alpha" not in found
+
+
+def test_an_entry_has_its_methods_chapters_and_source() -> None:
+    text = api_pages.entry_text(api_names.by_path()["DDPM"])
+    assert "{py:property} DDPM.alphas_bar" in text and "{py:method} DDPM.integral(t: Tensor) -> Tensor" in text
+    assert "Explained in {doc}`/book/variational/03_forward_process`" in text
+    assert "`diffusion_core/schedules/discrete.py`" in text
+    assert "{py:obj}`DDPM" not in text  # a name does not lead to itself
+
+
+def test_a_room_says_what_its_short_names_of_types_are_and_where_a_file_begins() -> None:
+    text = api_pages.room_text("samplers")
+    assert "`Denoise` is `Callable[..., Tensor]`" in text
+    files = [entry.module for entry in api_pages.ordered_entries("samplers")]
+    assert [text.count(f"\n`{file.replace('.', '/')}.py`\n") for file in dict.fromkeys(files)] == [1] * len(set(files))
+
+
+@pytest.mark.parametrize("entry", [entry for entry in api_names.all_entries() if entry.is_constant], ids=lambda entry: entry.path)
+def test_the_source_of_a_constant_is_its_assignment(entry: api_names.Entry) -> None:
+    (shown,) = ast.parse(textwrap.dedent(api_names.source(entry))).body
+    assert isinstance(shown, (ast.Assign, ast.AnnAssign))
+    assert entry.name in {name.id for name in ast.walk(shown) if isinstance(name, ast.Name)}
+
+
+def test_only_the_section_on_the_code_is_read(tmp_path: pathlib.Path) -> None:
+    table = "| here | `diffusion_core` |\n|---|---|\n| x | `{}` |"
+    source = f"## In the code\n\n{table.format('ddim')}\n\n## Elsewhere\n\n{table.format('no_such_name')}"
+    notebook = tmp_path / "chapter.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": source}]}), encoding="utf-8")
+    assert api_links.our_column(notebook) == [["ddim"]]
 
 
 def test_levels_stand_on_those_above() -> None:
