@@ -101,6 +101,29 @@ def test_a_module_called_twice_counts_its_parameters_once_and_its_work_twice():
     assert found[2].sources == ("layer",)
 
 
+class Several(nn.Module):
+    """A stage that returns two tensors, a stage that returns none, and an output of two."""
+
+    class Silent(nn.Module):
+        def forward(self, x):
+            return None
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.silent, self.last = nn.MultiheadAttention(4, 2, batch_first=True), self.Silent(), nn.Linear(3, 2)
+
+    def forward(self, x):
+        h, weights = self.attention(x, x, x)
+        self.silent(h)
+        return {"y": self.last(weights), "h": h}
+
+
+def test_stages_that_return_several_tensors_or_none():
+    found = {stage.name: stage for stage in stages(Several(), torch.zeros(2, 3, 4))}
+    assert {name: stage.shape for name, stage in found.items()} == {"x": (3, 4), "attention": (3, 4), "silent": (), "last": (3, 2), "output": (3, 2)}
+    assert found["last"].sources == ("attention",) and found["output"].sources == ("last", "attention")
+
+
 def test_the_network_is_left_as_it_was():
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(5, 1))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):

@@ -51,6 +51,8 @@ def test_a_new_block_is_the_identity_and_a_new_modulation_is_the_plain_norm():
     normal = (h - h.mean(-1, keepdim=True)) / (h.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
     assert torch.equal(net.modulation(embedding), torch.zeros(3, 32))
     assert torch.allclose(dit.modulate(h, torch.zeros(1), torch.zeros(1)), normal, atol=1e-6)
+    faint = 1e-3 * h  # here the norm's 1e-6 is half of what it divides by
+    assert torch.allclose(dit.modulate(faint, torch.zeros(1), torch.zeros(1)), (faint - faint.mean(-1, keepdim=True)) / (faint.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt(), atol=1e-5)
 
 
 def test_the_linear_layers_that_do_not_start_at_zero_have_glorots_range():

@@ -14,7 +14,7 @@ class Stage(NamedTuple):
     """One module that a network's `forward` calls, one of its inputs, or its output.
 
     name: the module's path in the network ("down.0.0"), the input's name, or "output". kind: the module's class, "input" or "output".
-    shape: of its output for one sample. parameters: its own. multiply_adds: for one sample. sources: the names of the stages whose outputs
+    shape: of its output for one sample, the first one where it returns several tensors. parameters: its own. multiply_adds: for one sample. sources: the names of the stages whose outputs
     reach it with no other stage between.
 
     >>> import torch
@@ -80,8 +80,7 @@ def stages(net: nn.Module, *inputs: Any, **named: Any) -> list[Stage]:
             before, sources = entered[name]
             weights = {id(p): p.numel() for p in module.parameters() if id(p) not in seen}
             seen.update(weights)
-            (shape,) = (tuple(tensor.shape[1:]) for tensor in _tensors(output))
-            found.append(Stage(name, type(module).__name__, shape, sum(weights.values()), (counter.get_total_flops() - before) // (2 * batch), sources))
+            found.append(Stage(name, type(module).__name__, _shape(output), sum(weights.values()), (counter.get_total_flops() - before) // (2 * batch), sources))
             origins.set(_tensors(output), [name])
 
     hooks = []
@@ -95,7 +94,7 @@ def stages(net: nn.Module, *inputs: Any, **named: Any) -> list[Stage]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [*found, Stage("output", "output", tuple(output.shape[1:]), 0, 0, origins.of(output))]
+    return [*found, Stage("output", "output", _shape(output), 0, 0, origins.of(output))]
 
 
 class _Origins(TorchFunctionMode):
@@ -119,6 +118,11 @@ class _Origins(TorchFunctionMode):
         if self.inside == 0:
             self.set(_tensors(result), self.of((args, kwargs)))
         return result
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    """For one sample, of the first tensor where there are several, and () where there is none."""
+    return next((tuple(tensor.shape[1:]) for tensor in _tensors(output)), ())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
