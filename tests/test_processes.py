@@ -83,7 +83,7 @@ REFUSED = {
     "other settings": ("ValueError: fit: processes [1] were called with other data or settings than process 0",),
     "its own noise": ("TypeError: randn()",),
     "two rows a sample": ("ValueError: the loss asks for noise of 8 rows, a process has 4",),
-    "an odd batch": ("ValueError: fit: batch_size=7 must be a positive multiple of the 2 processes",),
+    "an odd batch": ("ValueError: fit: batch_size=7 must be a positive integer, a multiple of the 2 processes",),
     "a damaged checkpoint": (f"{NAME} is no checkpoint of diffusion_core",),
     "a full disk": ("OSError: [Errno 28] No space left on device", "OSError: fit: process 0 could not write the checkpoint"),
     "too large": ("Diverged: fit stopped at step 0 of 12: the loss is inf",),

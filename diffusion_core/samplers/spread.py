@@ -3,6 +3,7 @@ r"""Sampling over processes: many samples in batches, each batch drawn by one pr
 import atexit
 import os
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from diffusion_core.devices import device
 from diffusion_core.extras import needing
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int64, torch.bool)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool)
 
 
 def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator | None = None) -> Tensor:
@@ -37,11 +38,11 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
     draw: `draw(rows, generator) -> (len(rows), *D)`, rows the numbers of its samples (int64, on the CPU), so that `labels[rows]` are theirs. It must take
     all its randomness from the generator, which lives on the device of `generator` (the CPU without one), and gradients are off around it.
     n, batch_size: with fewer than P batches some processes have nothing to do. generator: gives the seed, that of the first process for all.
-    Raises ValueError for n or batch_size below 1 and for draws of another length or of different shapes, ImportError without accelerate under a launcher.
+    Raises ValueError for n or batch_size below 1 and for draws of another length or of different shapes or dtypes, ImportError without accelerate under a launcher.
     Source: EDM's sampling script (Karras et al. 2022) gives every sample a seed of its own; a seed a batch does the same with one draw a step.
     """
-    if n < 1 or batch_size < 1:
-        raise ValueError(f"spread: n and batch_size must be at least 1, got {n=}, {batch_size=}")
+    if not all(isinstance(size, Integral) and size >= 1 for size in (n, batch_size)):
+        raise ValueError(f"spread: n and batch_size must be integers of at least 1, got {n=}, {batch_size=}")
     where = generator.device if generator is not None else torch.device("cpu")
     state = _processes()
     seed = torch.randint(2**62, (1,), generator=generator, device=where)
@@ -53,8 +54,11 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
         rng = torch.Generator(where).manual_seed(int(np.random.SeedSequence((int(seed), k)).generate_state(1, np.uint64)[0]))
         with torch.no_grad():
             drawn[k] = draw(batches[k], rng).detach().cpu()
-        if len(drawn[k]) != len(batches[k]) or drawn[k].shape[1:] != next(iter(drawn.values())).shape[1:]:
-            raise ValueError(f"spread: draw returned {tuple(drawn[k].shape)} for the {len(batches[k])} samples of batch {k}; expected one sample of one shape for each of its rows")
+        first = next(iter(drawn.values()))
+        if drawn[k].dtype not in DTYPES:
+            raise ValueError(f"spread: draw returned {drawn[k].dtype}; convert its samples to one of {', '.join(str(dtype).removeprefix('torch.') for dtype in DTYPES)}")
+        if drawn[k].shape[:1] != batches[k].shape or drawn[k].shape[1:] != first.shape[1:] or drawn[k].dtype != first.dtype:
+            raise ValueError(f"spread: draw returned {drawn[k].dtype} {tuple(drawn[k].shape)} for the {len(batches[k])} samples of batch {k}; expected one sample for each of its rows, of one dtype and one shape in all batches")
     return torch.cat([drawn[k] for k in range(len(batches))]) if state is None else _gathered(drawn, batches, state)
 
 
@@ -93,5 +97,7 @@ def _gathered(drawn: dict[int, Tensor], batches: tuple[Tensor, ...], state: Any)
     parts = []
     for k, rows in enumerate(batches):
         part = drawn.get(k, torch.empty(len(rows), *shape, dtype=DTYPES[code]))
+        if part.dtype != DTYPES[code] or part.shape != (len(rows), *shape):
+            raise ValueError(f"spread: batch {k} is {part.dtype} {tuple(part.shape)} and batch 0 has samples {DTYPES[code]} {tuple(shape)}; expected samples of one dtype and one shape")
         parts.append(_broadcast(part, k % state.num_processes, state))
     return torch.cat(parts)

@@ -1,5 +1,6 @@
 """The door of `fit`: what cannot be meant is refused here, before anything is computed."""
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from diffusion_core.training.batches import AdaptiveTimes, Data
 
 
 def check_settings(steps: int, lr: float, ema: float, clip: float, precision: str, warmup: int | None) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1 or not lr > 0 or not clip > 0 or (warmup is not None and warmup < 0):
-        raise ValueError(f"fit: steps must be a positive integer, lr and clip positive and warmup not negative, got {steps=}, {lr=}, {clip=}, {warmup=}")
+    if not is_count(steps) or not lr > 0 or not clip > 0 or (warmup is not None and not is_count(warmup, least=0)):
+        raise ValueError(f"fit: steps must be a positive integer, lr and clip positive and warmup an integer that is not negative, got {steps=}, {lr=}, {clip=}, {warmup=}")
     if not 0 <= ema < 1:
         raise ValueError(f"fit: ema={ema} is the decay of the average and must lie in [0, 1); 0 keeps the last weights")
     if precision not in ("auto", "fp32", "bf16"):
@@ -33,10 +34,13 @@ def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_siz
     if x0.ndim < 1 or len(x0) == 0:
         raise ValueError(f"fit: expected data of shape (N, *D) with at least one sample, got {tuple(x0.shape)}")
     if not x0.isfinite().all():
-        raise ValueError(f"fit: {int((~x0.isfinite()).flatten(1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
-    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % processes:
-        raise ValueError(f"fit: batch_size={batch_size} must be a positive multiple of the {processes} processes")
+        raise ValueError(f"fit: {int((~x0.isfinite()).reshape(len(x0), -1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
+    if not is_count(batch_size) or batch_size % processes:
+        several = f", a multiple of the {processes} processes" if processes > 1 else ""
+        raise ValueError(f"fit: batch_size={batch_size!r} must be a positive integer{several}")
     for name, value in cond.items():
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            raise ValueError(f"fit: the values of {name!r} must be a tensor (N, ...), one for each sample, got {type(value).__name__}")
         if len(value) != len(x0):
             raise ValueError(f"fit: {len(value)} values of {name!r} for {len(x0)} samples; give one for each")
     classes = getattr(denoiser.net, "num_classes", None)
@@ -55,6 +59,11 @@ def check_functions(weight: Any, times: Any, loss: Any, generator: Any) -> None:
     drawn_on(generator)
 
 
+def is_count(value: Any, least: int = 1) -> bool:
+    """An integer of Python or numpy that is not too small; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
 def _kinds(data: Any) -> str:
     return f"({', '.join(type(part).__name__ for part in data)})" if isinstance(data, tuple) else type(data).__name__
 
@@ -64,8 +73,8 @@ def check_checkpointing(denoiser: Denoiser, times: Any, checkpoint: Any, every: 
         if every is not None:
             raise ValueError(f"fit: checkpoint_every={every} without a checkpoint; name the folder with checkpoint='runs/first'")
         return
-    if every is not None and every < 1:
-        raise ValueError(f"fit: checkpoint_every={every} is a number of steps and must be positive")
+    if every is not None and not is_count(every):
+        raise ValueError(f"fit: checkpoint_every={every!r} is a number of steps and must be a positive integer")
     if isinstance(times, AdaptiveTimes) and not (hasattr(times, "state_dict") and hasattr(times, "load_state_dict")):
         raise ValueError(f"fit: {type(times).__name__} adapts and cannot be resumed; give it state_dict() -> {{name: tensor}} and load_state_dict(state)")
     strange = [name for name, value in denoiser.state_dict().items() if not isinstance(value, torch.Tensor)]

@@ -4,6 +4,7 @@ The file holds the tensors of a `State` and, in its metadata, a JSON record of t
 place, flushed to the disk and renamed, so that a kill at any moment leaves the last complete one. Nothing is pickled.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ NAME = "checkpoint.safetensors"
 FORMAT = 1
 KEY = "diffusion_core"
 BLANK = "0" * 64
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 def load(path: str | Path, denoiser: Denoiser, average: bool = True) -> Denoiser:
@@ -56,28 +58,43 @@ def load(path: str | Path, denoiser: Denoiser, average: bool = True) -> Denoiser
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a checkpoint, and remove what a killed run left half written there."""
+    """Make the folder of a checkpoint."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"fit: checkpoint={str(folder)!r} is a file; name a folder, which gets the file {NAME}")
     folder.mkdir(parents=True, exist_ok=True)
-    for half in folder.glob(f"{NAME}.*.tmp"):
-        half.unlink(missing_ok=True)
 
 
 def write(file: Path, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Replace the checkpoint. Raises OSError, which names the file, when the disk refuses; the one before then still stands."""
+    try:
+        put_in_place(file, _sealed(record, tensors))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; the checkpoint could not be written, the one before, if any, still stands", str(file)) from error
+
+
+def put_in_place(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all, so that it lasts through a power cut, and remove what a killed process left half written beside it."""
     half = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         with open(half, "wb") as out:
-            out.write(_sealed(record, tensors))
+            out.write(content)
             out.flush()
             os.fsync(out.fileno())
         os.replace(half, file)
         _flush_folder(file.parent)
-    except OSError as error:
-        with suppress(OSError):
-            half.unlink()
-        raise OSError(error.errno, f"{error.strerror}; the checkpoint could not be written, the one before, if any, still stands", str(file)) from error
+    finally:
+        for left in file.parent.glob(f"{file.name}.*.tmp"):
+            with suppress(OSError):
+                left.unlink()
+
+
+def header(file: Path) -> bytes:
+    """The beginning of a checkpoint, which states its step and the SHA-256 of everything: what tells one from another without reading the tensors. Empty without a file."""
+    if not file.exists():
+        return b""
+    with file.open("rb") as inside:
+        size = inside.read(8)
+        return size + inside.read(min(int.from_bytes(size, "little"), LONGEST_HEADER))
 
 
 def parse(file: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -113,11 +130,14 @@ def _seal(digest: str) -> bytes:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the new name itself last through a power cut; Windows cannot, and needs no such call."""
+    """Make the new name itself last through a power cut; Windows and some network disks cannot."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)

@@ -200,9 +200,10 @@ def _step_reached(folder: Path, run: Run) -> int:
     file = folder / NAME
     if not file.exists():
         return 0
-    if (folder / FILE).exists() and (unlike := Run.read(folder).differences(run)):
+    step = int(parse(file, file.read_bytes())[0]["step"])
+    if step > 0 and (folder / FILE).exists() and (unlike := Run.read(folder).differences(run)):
         raise ValueError(f"{folder} holds another run ({'; '.join(unlike)}); give this one its own --output, or delete the folder")
-    return int(parse(file, file.read_bytes())[0]["step"])
+    return step
 
 
 def _summary(run: Run, denoiser: Denoiser, x: Tensor, folder: Path) -> str:

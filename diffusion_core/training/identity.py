@@ -1,7 +1,7 @@
 """What makes two runs the same run, written so that a difference can be named.
 
 A checkpoint is continued only by the run that wrote it. Data are known by their SHA-256, functions by their name, their code and the settings they
-close over, objects by their class and public settings, a network by how it prints, a path by its values.
+close over, objects by their class and public settings, a network by how it prints and the settings of its modules, a path by its values.
 """
 
 import functools
@@ -68,10 +68,21 @@ def described(thing: Any, depth: int = 4) -> str:
         ours = (thing.__module__ or "").split(".")[0] == __name__.split(".")[0]
         return f"{name}({_settings(_bound(thing), inner)}){'' if ours else f' code {_code(thing.__code__)}'}"
     if isinstance(thing, nn.Module):
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+        return "\n".join([re.sub(r" at 0x[0-9a-f]+", "", repr(thing)), *_unprinted(thing)])
     if isinstance(thing, type) or not hasattr(thing, "__dict__"):
         return name
     return f"{name}({_settings({key: value for key, value in vars(thing).items() if not key.startswith('_')}, inner)})"
+
+
+def _unprinted(network: nn.Module) -> list[str]:
+    """Public numbers and texts of its modules, such as the heads of an attention, which change what it computes and neither how it prints nor its shapes. Those of torch print."""
+    return [
+        f"{place}{'.' if place else ''}{name} = {value!r}"
+        for place, module in network.named_modules()
+        if not type(module).__module__.startswith("torch.")
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_")
+    ]
 
 
 def _settings(values: dict[str, Any], inner: Callable[[Any], str]) -> str:

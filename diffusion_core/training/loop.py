@@ -86,7 +86,8 @@ def fit(
     checkpoint: a folder for `checkpoint.safetensors`, written every `checkpoint_every` steps (a twentieth of the run by default) and at the end.
     Killed at any moment and called again with the same arguments, `fit` goes on from there and ends with the same weights, losses and times, bit for
     bit; a finished run is handed back without training. The weights that the denoiser brings are then overwritten. Without a generator the
-    checkpoint's seed is used. Ctrl-C ends the step, writes, and raises KeyboardInterrupt; a second one raises at once. One run a folder; `load` reads it.
+    checkpoint's seed is used. Ctrl-C ends the step, writes, and raises KeyboardInterrupt; a second one raises at once. `load` reads the checkpoint.
+    One run a folder: a second one is refused, and of two that begin at the same time one stops when it sees the other's checkpoint.
     What a network, a loss or times keep elsewhere than in tensors of the network or in a state_dict of adaptive times is not saved.
 
     The data and the denoiser move to `device()`; the denoiser keeps the raw weights of the last step.
@@ -94,7 +95,8 @@ def fit(
     The same call works under `torchrun` and `accelerate launch`: samples, times, dropped labels and noise are those of one process, each process
     computes its share of every batch, and gradients are averaged, so that the result is one process's up to rounding. Every process needs the whole
     data. The loss then gets a `processes.Share` for its generator, and draws with `normal_like`: a loss of yours that calls
-    `torch.randn(generator=generator)` raises TypeError there. The first process alone writes and shows progress.
+    `torch.randn(generator=generator)` raises TypeError there. The first process alone writes and shows progress. Dropout and batch normalization, which look
+    beyond a process's own rows, stay each process's own: with them several processes are another run than one, and goes on to another end when resumed.
 
     Raises ValueError for data or settings that cannot be meant, and for a checkpoint that is damaged, foreign or of another run (other data, network,
     path, target, loss, settings or seed); OSError when one cannot be written, while the one before stands; ImportError without accelerate.
@@ -115,7 +117,7 @@ def fit(
     check_settings(steps, lr, ema, clip, precision, warmup)
     check_functions(weight, times, loss, generator)
     check_checkpointing(denoiser, times, checkpoint, checkpoint_every)
-    warmup = steps // 20 if warmup is None else warmup
+    steps, batch_size, warmup = int(steps), int(batch_size), int(steps // 20 if warmup is None else warmup)
     bf16 = precision == "bf16" or (precision == "auto" and x0.ndim == 4 and _has_bf16(accelerator.device))
     run: dict[str, Any] = {}
     if checkpoint is not None or accelerator.num_processes > 1:

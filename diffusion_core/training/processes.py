@@ -89,7 +89,7 @@ def first_sends(accelerator: Any, content: bytes | None) -> bytes | None:
     if size < 0:
         return None
     whole = torch.empty(size, dtype=torch.uint8)
-    if content is not None and accelerator.is_main_process:
+    if content and accelerator.is_main_process:
         whole.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     for piece in whole.split(PIECE):
         piece.copy_(_from_first(accelerator, piece))

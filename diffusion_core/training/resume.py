@@ -1,10 +1,11 @@
 """A run and its checkpoint: where it goes on, and when it writes."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
 from diffusion_core.training import processes
-from diffusion_core.training.checkpoint import NAME, make_folder, parse, write
+from diffusion_core.training.checkpoint import NAME, header, make_folder, parse, write
 from diffusion_core.training.identity import differences
 from diffusion_core.training.state import State
 
@@ -18,15 +19,18 @@ class Checkpoints:
     def __init__(self, accelerator: Any, folder: str | Path, every: int, run: dict[str, Any], state: State):
         self.accelerator, self.file, self.every, self.run, self.state = accelerator, Path(folder) / NAME, every, run, state
         self.seed = 0
+        self.header = b""
         if accelerator.is_main_process:
             make_folder(self.file.parent)
 
     def resume(self, seed: int, given: bool) -> int:
         """Bring the state to where the checkpoint stands, or write the first one; returns the seed of the run.
 
-        seed: the one drawn now; given: from the caller's generator, so that it has to be the checkpoint's. Raises ValueError for a checkpoint of another
-        run and for a file that is damaged or none.
+        seed: the one drawn now; given: from the caller's generator, so that it has to be the checkpoint's. Another run's that made no step is replaced:
+        it failed at the first, or was stopped before. Raises ValueError for a later one of another run and for a file that is damaged or none.
         """
+        if self.accelerator.is_main_process:
+            self.header = header(self.file)
         raw = self.file.read_bytes() if self.accelerator.is_main_process and self.file.exists() else None
         raw = processes.first_sends(self.accelerator, raw)
         self.seed = seed
@@ -37,6 +41,9 @@ class Checkpoints:
         unlike = differences(record["run"], self.run)
         if given and record["seed"] != seed:
             unlike.append("the generator's seed is another (seed it as then, or give none to go on with the checkpoint's)")
+        if unlike and record["step"] == 0:
+            self.save()
+            return seed
         if unlike:
             raise ValueError(f"{self.file} belongs to another run: {'; '.join(unlike)}. Call fit as then to continue it, or name another folder to begin anew")
         try:
@@ -71,4 +78,8 @@ class Checkpoints:
             raise OSError("fit: process 0 could not write the checkpoint; its own error says why")
 
     def _write(self) -> None:
+        now = header(self.file)
+        if now not in (b"", self.header):
+            raise FileExistsError(errno.EEXIST, "the checkpoint is not the one that this run read or wrote last; another run works in this folder, and this one stops", str(self.file))
         write(self.file, {"seed": self.seed, "step": len(self.state.losses), "run": self.run}, self.state.tensors())
+        self.header = header(self.file)

@@ -6,7 +6,6 @@ vocabulary (`vocabulary`), nothing in it is imported or evaluated, and a checksu
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +14,7 @@ import torch
 
 from diffusion_core.denoiser import Denoiser
 from diffusion_core.training import vocabulary
-from diffusion_core.training.checkpoint import load
+from diffusion_core.training.checkpoint import load, put_in_place
 from diffusion_core.training.words import Phrase
 
 FILE = "run.json"
@@ -66,9 +65,8 @@ class Run:
         """Write `run.json`, whole or not at all."""
         fields = self.to_json()
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{FILE}.{os.getpid()}.tmp"
-        unfinished.write_text(json.dumps({"format": FORMAT, **fields, "sha256": _checksum(fields)}, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(folder / FILE)
+        text = json.dumps({"format": FORMAT, **fields, "sha256": _checksum(fields)}, indent=1) + "\n"
+        put_in_place(folder / FILE, text.encode())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
