@@ -86,6 +86,11 @@ def test_a_residual_sum_has_the_sources_of_both_terms():
     assert set(found["output"]) == {"modulation", "h", "attention", "mlp"}
 
 
+def test_an_input_given_by_name_is_the_one_given_by_place():
+    net, (x, c, label) = UNet(width=8, num_classes=3), inputs(1, 8, 8)
+    assert stages(net, x, c=c, label=label) == stages(net, x, c, label)
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()
@@ -115,7 +120,7 @@ class Several(nn.Module):
     def forward(self, x):
         h, weights = self.attention(x, x, x)
         self.silent(h)
-        return {"y": self.last(weights), "h": h}
+        return {"y": torch.add(input=self.last(weights), other=1.0), "h": h}
 
 
 def test_stages_that_return_several_tensors_or_none():

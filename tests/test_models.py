@@ -50,6 +50,15 @@ def test_every_weight_of_a_unet_takes_part(settings, shape):
     assert silent == []
 
 
+def test_the_way_up_repeats_pixels_and_joins_each_block_with_its_mirror_image():
+    net, seen = awake(UNet(width=8, heads=0)), {}
+    for name in ("down.0.0", "up.0.0", "grow.0", "up.1.0"):
+        net.get_submodule(name).register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: (inputs[0], output)}))
+    net(image(2, 1, 8, 8), torch.zeros(2))
+    assert torch.equal(seen["grow.0"][0], seen["up.0.0"][1].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    assert torch.equal(seen["up.1.0"][0], torch.cat([seen["grow.0"][1], seen["down.0.0"][1]], dim=1))
+
+
 def test_float64_and_bf16_autocast_return_the_dtype_of_x():
     net = awake(UNet(width=8))
     x, c = image(2, 1, 8, 8), torch.zeros(2)
