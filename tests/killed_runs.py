@@ -4,7 +4,7 @@ A nursery process imports everything once and forks a child for each stretch of 
 a run has ended before its twenty kills, another begins. KIND chooses the run and how its children die:
 
 events: an MLP; at the beginning of a step, or inside the writing of a checkpoint: half written, not flushed, not renamed, just renamed.
-clock: a U-Net in bfloat16 with labels, dropped labels and times that adapt; after a random time, while flushing to the disk is slow.
+clock: a U-Net in bfloat16 with labels, dropped labels and times that adapt; a random time after a random number of steps, while flushing to the disk is slow.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -90,7 +91,7 @@ def die_at(event: str, count: int) -> None:
         return torn
 
     def fsync(handle: int) -> None:
-        if is_last():
+        if stat.S_ISREG(os.fstat(handle).st_mode) and is_last():
             die()
         real_fsync(handle)
 
@@ -136,7 +137,7 @@ class HalfWriter:
 
 
 def slow_disk_and_bell(bell: int) -> None:
-    """Flushing takes a while, and the first step of the child rings."""
+    """Flushing takes a while, and every step of the child rings."""
     real_fsync, real_forward = os.fsync, Denoiser.predict
 
     def fsync(handle: int) -> None:
@@ -144,7 +145,6 @@ def slow_disk_and_bell(bell: int) -> None:
         real_fsync(handle)
 
     def predict(self, *args, **kwargs):
-        Denoiser.predict = real_forward
         os.write(bell, b"!")
         return real_forward(self, *args, **kwargs)
 
@@ -184,12 +184,15 @@ def killed_by_clock(folder: Path, seed: int, chance: random.Random, kill: int) -
     heard, bell = os.pipe()
     process = child("clock", folder, seed, lambda: slow_disk_and_bell(bell))
     os.close(bell)
-    os.read(heard, 1)  # or the child's end
-    os.close(heard)
-    wait = chance.uniform(0.0, 0.8)
-    time.sleep(wait)
+    steps, part = chance.randint(1, 9), chance.random()
+    rung = [time.monotonic()]
+    while len(rung) <= steps and os.read(heard, 1):  # nothing at the child's end
+        rung.append(time.monotonic())
+    longest = max((after - before for before, after in zip(rung[1:], rung[2:])), default=0.1)  # a step with its checkpoint, however fast the machine is
+    time.sleep(part * longest)
     os.kill(process, signal.SIGKILL)
-    return os.waitpid(process, 0)[1], f"after {wait:.3f} s"
+    os.close(heard)
+    return os.waitpid(process, 0)[1], f"{part:.2f} of the longest step after {steps}"
 
 
 def main(place: Path, kind: str) -> None:

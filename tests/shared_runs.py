@@ -110,6 +110,7 @@ def refuse(folder: Path) -> None:
         "its own noise": lambda data, given: (data, given | {"loss": with_own_noise}),
         "two rows a sample": lambda data, given: (data, given | {"loss": with_two_rows_a_sample}),
         "an odd batch": lambda data, given: (data, given | {"batch_size": 7}),
+        "an empty checkpoint": lambda data, given: (data, given | {"checkpoint": folder / "empty"}),
         "a damaged checkpoint": lambda data, given: (data, given | {"checkpoint": folder / "bad"}),
         "a full disk": lambda data, given: (data, given | {"checkpoint": folder / "full"}),
         "too large": lambda data, given: (1e30 * data, given),

@@ -1,6 +1,7 @@
 """Checkpoints of fit: a run that is killed, interrupted or stopped goes on to the same end, and nothing else is ever continued."""
 
 import copy
+import errno
 import hashlib
 import json
 import os
@@ -140,8 +141,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end_bit_for_bit(name, tmp_pa
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
     """Settings often come from arrays; they are written, and equal to Python's."""
-    fit(mlp(), points(), 3, batch_size=8, lr=np.float32(0.5), generator=seeded(), checkpoint=tmp_path)
-    fit(stop_at_call(mlp(), 0), points(), 3, batch_size=8, lr=0.5, generator=seeded(), checkpoint=tmp_path)
+    counts = {"steps": np.int64(3), "batch_size": np.int32(8), "warmup": np.uint8(1), "checkpoint_every": np.int64(2)}
+    fit(mlp(), points(), **counts, lr=np.float32(0.5), generator=seeded(), checkpoint=tmp_path)
+    fit(stop_at_call(mlp(), 0), points(), 3, batch_size=8, warmup=1, lr=0.5, generator=seeded(), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="batch_size is 8 there and 4 here"):
+        fit(mlp(), points(), **counts | {"batch_size": np.int64(4)}, lr=0.5, generator=seeded(), checkpoint=tmp_path)
 
 
 def test_checkpoints_change_nothing_of_a_run(tmp_path):
@@ -214,12 +218,14 @@ class TestKilled:
         report = self.of("events", tmp_path)
         assert len(report["kills"]) == 20 and len({(kill["run"], kill["step"], kill["moment"]) for kill in report["kills"]}) == 20
         assert sum(kill["half"] for kill in report["kills"]) >= 8  # half written ones and complete ones that had not got their name yet
+        assert sum(kill["half"] for kill in report["kills"] if "not flushed" in kill["moment"]) == 4
         assert {kill["step"] // 30 for kill in report["kills"]} == {0, 1, 2, 3, 4}  # in every fifth of the run's 150 steps
         assert report["ends"] and all(end == {"equal": True, "left": [NAME, "end.json"]} for end in report["ends"])
 
     def test_at_any_time(self, tmp_path):
         report = self.of("clock", tmp_path)
         assert len(report["kills"]) == 20
+        assert {kill["step"] // 15 for kill in report["kills"]} >= {0, 1, 2, 3}  # in every quarter of the run's 60 steps
         assert report["ends"] and all(end == {"equal": True, "left": [NAME, "end.json"]} for end in report["ends"])
 
 
@@ -364,6 +370,49 @@ class TestAnotherRun:
         with pytest.raises(ValueError, match=r"net.w is float32 \(2,\) there and float32 \(3,\) here"):
             fit(other, points(), 2, checkpoint=tmp_path, generator=seeded())
         assert torch.equal(other.net.w, torch.ones(3))
+
+    def test_heads_that_neither_print_nor_shape_a_weight(self, tmp_path):
+        """Four heads and one have the same weights and compute something else."""
+
+        def unet(heads: int) -> Denoiser:
+            return Denoiser(UNet(width=8, heads=heads), LinearVP(), targets.v)
+
+        fit(unet(4), IMAGES, 2, batch_size=4, checkpoint=tmp_path, generator=seeded())
+        said = "network is attention.heads = 4 there and attention.heads = 1 here"
+        with pytest.raises(ValueError, match=said):
+            load(tmp_path, unet(1))
+        with pytest.raises(ValueError, match=said):
+            fit(unet(1), IMAGES, 2, batch_size=4, checkpoint=tmp_path, generator=seeded())
+        load(tmp_path, unet(4))
+
+    def test_one_that_made_no_step_stands_in_nobodys_way(self, tmp_path):
+        """A first step that fails, of a loss that is then mended."""
+        with pytest.raises(ZeroDivisionError):
+            fit(mlp(), points(), 10, batch_size=8, generator=seeded(3), checkpoint=tmp_path, loss=lambda *args, **cond: 1 / 0)
+        assert step_in(tmp_path) == 0
+        torch.manual_seed(0)
+        average, history = fit(mlp(), points(), 10, batch_size=8, generator=seeded(3), checkpoint=tmp_path)
+        want = run("plain", None)
+        assert step_in(tmp_path) == 10 and same(average, want[1]) and torch.equal(history, want[2])
+
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_two_at_the_same_time(self, begun, tmp_path):
+        """The second begins while the first trains, from its checkpoint or from none: the first to see the other's stops, and overwrites nothing."""
+        ours = {"batch_size": 8, "generator": seeded(3), "checkpoint": tmp_path, "checkpoint_every": 2}
+
+        def second():
+            if not begun:
+                (tmp_path / NAME).unlink()
+            fit(mlp(), points(), 10, **ours | {"generator": seeded(3)})
+
+        with pytest.raises(FileExistsError, match="another run works in this folder") as caught:
+            fit(stop_at_call(mlp(), 3, second), points(), 10, **ours)
+        assert caught.value.filename == str(tmp_path / NAME) and step_in(tmp_path) == 10
+        assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+    def test_a_checkpoint_that_was_moved_away_meanwhile_is_written_anew(self, tmp_path):
+        fit(stop_at_call(mlp(), 3, (tmp_path / NAME).unlink), points(), 10, batch_size=8, checkpoint=tmp_path, checkpoint_every=2)
+        assert step_in(tmp_path) == 10
 
     def test_another_format(self, tmp_path, monkeypatch):
         monkeypatch.setattr(checkpoint, "FORMAT", 2)
@@ -518,6 +567,24 @@ class TestTheDiskRefuses:
             fit(mlp(), points(), 10, checkpoint=tmp_path)
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("number, refused", [(errno.EINVAL, False), (errno.EIO, True)])
+    def test_a_folder_that_cannot_be_flushed(self, number, refused, tmp_path, monkeypatch):
+        """Some network disks know no such thing; a disk that fails is another matter."""
+        fsync = os.fsync
+
+        def flush(handle):
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError(number, "folder")
+            fsync(handle)
+
+        monkeypatch.setattr(checkpoint.os, "fsync", flush)
+        if refused:
+            with pytest.raises(OSError, match="folder"):
+                checkpoint.write(tmp_path / NAME, {"step": 1}, {})
+        else:
+            checkpoint.write(tmp_path / NAME, {"step": 1}, {})
+        assert step_in(tmp_path) == 1
+
     def test_it_is_found_before_the_first_step(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(ValueError, match="is a file; name a folder"):
@@ -588,6 +655,7 @@ class Stubborn:
     [
         (mlp, {"checkpoint_every": 3}, "without a checkpoint"),
         (mlp, {"checkpoint_every": 0, "checkpoint": "x"}, "checkpoint_every=0"),
+        (mlp, {"checkpoint_every": 2.5, "checkpoint": "x"}, "checkpoint_every=2.5"),
         (mlp, {"times": Stubborn(), "checkpoint": "x"}, "Stubborn adapts and cannot be resumed"),
         (lambda: Denoiser(Extra(2), LinearVP(), targets.v), {"checkpoint": "x"}, "something other than tensors"),
     ],

@@ -286,6 +286,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys, options, message):
 def test_a_line_that_was_wrong_leaves_nothing_in_the_way_of_the_right_one(tmp_path, capsys):
     line = ["moons", "--output", str(tmp_path), *TINY, "--steps"]
     assert main([*line, "0"]) == 2 and list(tmp_path.iterdir()) == []
+    assert main([*line, "2", "--loss", "hybrid_loss(10)", "--times", "discrete(10)"]) == 2  # which the first step finds
     assert main([*line, "2"]) == 0
     assert load_run(tmp_path)
 

@@ -84,6 +84,7 @@ REFUSED = {
     "its own noise": ("TypeError: randn()",),
     "two rows a sample": ("ValueError: the loss asks for noise of 8 rows, a process has 4",),
     "an odd batch": ("ValueError: fit: batch_size=7 must be a positive integer, a multiple of the 2 processes",),
+    "an empty checkpoint": ("its beginning is damaged (0 bytes)",),
     "a damaged checkpoint": (f"{NAME} is no checkpoint of diffusion_core",),
     "a full disk": ("OSError: [Errno 28] No space left on device", "OSError: fit: process 0 could not write the checkpoint"),
     "too large": ("Diverged: fit stopped at step 0 of 12: the loss is inf",),
@@ -93,6 +94,8 @@ REFUSED = {
 def test_what_is_refused_is_refused_by_all_and_the_first_alone_shows_progress(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / NAME).write_bytes(b"something else")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / NAME).touch()
     done = start(TORCHRUN, tmp_path, "refuse")
     assert done.returncode == 0, done.stderr
     said = [json.loads((tmp_path / f"said.{rank}").read_text()) for rank in (0, 1)]

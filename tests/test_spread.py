@@ -29,7 +29,8 @@ SCRIPT = textwrap.dedent("""
         x = schedule.noise((len(rows), 2), generator)
         x = last(ddim(denoise, schedule, x, uniform(5), eta=1.0, generator=generator))
         x = torch.cat([x, rows[:, None].float()], dim=1)
-        return {"float": x, "bytes": (100 * x).abs().to(torch.uint8)[:, None, None], "double": x.double()[:, 0], "fail": x}[kind]
+        other = torch.float64 if rows[0] > 0 else torch.float32
+        return {"mixed": x.to(other), "shapes": x[:, : 2 + int(rows[0] == 0)], "float": x, "bytes": (100 * x).abs().to(torch.uint8)[:, None, None], "double": x.double()[:, 0], "fail": x}[kind]
 
     generator = torch.Generator().manual_seed(seed + (0 if rank == "alone" else int(rank)))
     x = spread(draw, n, batch_size, generator)
@@ -82,6 +83,13 @@ def test_processes_draw_what_one_draws(script, tmp_path, processes, n, batch_siz
 def test_a_process_that_fails_ends_the_run(script, tmp_path):
     done = launched(script, tmp_path, 2, 6, 3, 0, "fail", timeout=120)
     assert done.returncode != 0 and "a GPU fell off" in done.stderr
+
+
+@pytest.mark.parametrize("kind, message", [("mixed", r"batch 1 is torch.float64 (3, 3) and batch 0 has samples torch.float32 (3,)"), ("shapes", "batch 1 is torch.float32 (3, 2) and batch 0 has samples torch.float32 (3,)")])
+def test_processes_whose_samples_differ_in_kind_are_told(kind, message, script, tmp_path):
+    """Instead of waiting for each other, or of taking one's bytes for the other's."""
+    done = launched(script, tmp_path, 2, 6, 3, 0, kind, timeout=120)
+    assert done.returncode != 0 and message in done.stderr
 
 
 def test_batches_have_their_own_noise_and_rows_in_order():
@@ -138,8 +146,11 @@ def test_gradients_are_off_and_the_result_is_on_the_cpu():
     [
         (points, 0, 4, "n=0"),
         (points, 4, 0, "batch_size=0"),
-        (lambda rows, generator: torch.zeros(3, 2), 4, 4, r"returned \(3, 2\) for the 4 samples of batch 0"),
-        (lambda rows, generator: torch.zeros(len(rows), 1 + int(rows[0])), 4, 2, r"returned \(2, 3\) for the 2 samples of batch 1"),
+        (lambda rows, generator: torch.zeros(3, 2), 4, 4, r"returned torch.float32 \(3, 2\) for the 4 samples of batch 0"),
+        (lambda rows, generator: torch.zeros(len(rows), 1 + int(rows[0])), 4, 2, r"returned torch.float32 \(2, 3\) for the 2 samples of batch 1"),
+        (lambda rows, generator: torch.zeros(len(rows), dtype=torch.float64 if rows[0] else torch.float32), 4, 2, r"torch.float64 \(2,\) for the 2 samples of batch 1"),
+        (lambda rows, generator: torch.zeros(len(rows), dtype=torch.complex64), 4, 2, "returned torch.complex64; convert"),
+        (points, 4, 2.0, "batch_size=2.0"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(draw, n, batch_size, message):
