@@ -1,4 +1,4 @@
-r"""A small variational autoencoder of 28 x 28 grey images (Kingma and Welling 2014): plain torch, one file."""
+r"""A small variational autoencoder of 28 x 28 gray images (Kingma and Welling 2014): plain torch, one file."""
 
 import math
 from typing import NamedTuple

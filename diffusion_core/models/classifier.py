@@ -1,4 +1,4 @@
-"""A small classifier of 28 x 28 grey images, whose last hidden layer measures generated ones."""
+"""A small classifier of 28 x 28 gray images, whose last hidden layer measures generated ones."""
 
 from torch import Tensor, nn
 
