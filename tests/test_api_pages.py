@@ -1,6 +1,7 @@
 """The Sphinx extension of the API pages: docstrings as MyST, inline code as names, and a small book built with it."""
 
 import ast
+import doctest
 import io
 import json
 import pathlib
@@ -12,6 +13,7 @@ import api_links
 import api_names
 import api_pages
 import pytest
+import yaml
 from api_text import as_myst
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
@@ -163,6 +165,18 @@ def test_only_the_section_on_the_code_is_read(tmp_path: pathlib.Path) -> None:
     notebook = tmp_path / "chapter.ipynb"
     notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": source}]}), encoding="utf-8")
     assert api_links.our_column(notebook) == [["ddim"]]
+
+
+def test_an_example_is_copied_as_code() -> None:
+    """The copy button takes the lines with a prompt and drops the prompt."""
+    settings = yaml.safe_load((api_pages.ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
+    assert settings["copybutton_prompt_is_regexp"] is True and settings.get("copybutton_only_copy_prompt_lines", True) is True
+    prompt = re.compile(f"^({settings['copybutton_prompt_text']})")
+    for entry in api_names.all_entries():
+        shown = [line for block in re.findall(r"(?s)~~~~~\{code-block\} pycon\n(.*?)\n~~~~~", api_pages.entry_text(entry)) for line in block.splitlines()]
+        copied = "\n".join(prompt.sub("", line) for line in shown if prompt.match(line))
+        wanted = "".join(example.source for example in doctest.DocTestParser().get_examples("\n".join(shown)))
+        assert ast.dump(ast.parse(copied)) == ast.dump(ast.parse(wanted)), entry.path
 
 
 def test_levels_stand_on_those_above() -> None:
