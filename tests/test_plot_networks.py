@@ -106,6 +106,16 @@ def test_arcs_are_the_skips_and_dots_are_the_readers_of_a_condition(name):
     assert sorted(dots) == readers
 
 
+def test_the_rail_says_what_it_carries_and_each_branch_what_it_brings_where_they_differ():
+    def words(name):
+        return [text.get_text() for text in plots.network(DRAWN[name]()).axes[0].texts]
+
+    assert "c → embed\nlabel → labels" in words("unet") and "embed + labels" not in words("unet")
+    dit = words("dit")
+    assert "c → embed\nlabel → labels\nembed + labels → modulation" in dit
+    assert dit.count("embed + labels") == 6 and dit.count("modulation") == 1
+
+
 def test_a_unet_is_a_u():
     """Skips are level, the way down is on the left, the way up on the right, and the middle below both."""
     parts = DRAWN["deep unet"]()
@@ -133,6 +143,8 @@ def test_bars_are_shares_in_order():
     for ax, values in ((left, [part.parameters for part in inner]), (right, [part.multiply_adds for part in inner])):
         np.testing.assert_allclose([bar.get_width() for bar in ax.patches], 100 * np.array(values) / sum(values))
     assert [tick.get_text() for tick in left.get_yticklabels()] == [part.name for part in inner]
+    shares = [round(100 * part.parameters / sum(stage.parameters for stage in inner)) for part in inner]
+    assert [text.get_text() for text in left.texts] == [f"{share} %" if share else "" for share in shares] and left.yaxis_inverted()
     assert left.get_title() == "439 k parameters" and right.get_title() == "25.8 M multiply-adds"
 
 
