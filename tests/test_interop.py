@@ -347,7 +347,8 @@ def test_a_network_in_half_precision_is_asked_at_the_same_index():
     unet, x = small(dtype=torch.bfloat16), start((N, 1, 8, 8))[:1].expand(N, -1, -1, -1)
     denoiser, index = page.from_diffusers(unet, scheduler), torch.arange(0, N, 37)
     want = unet(x[index].bfloat16(), index).sample.float()
-    assert torch.equal(denoiser.predict(x[index], (index.double() + 1) / N), want)
+    got = denoiser.predict(x[index], (index.double() + 1) / N)
+    assert got.dtype == torch.float32 and torch.equal(got, want)
 
 
 def test_between_the_knots_the_network_interpolates():
