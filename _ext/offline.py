@@ -12,7 +12,6 @@ REPLACEMENTS = (
     (' role="doc-biblioentry"', ""),
     ("<p>Proof. ", '<p><span class="proof-word">Proof.</span> '),
     ('class="proof admonition" id="proof"', 'class="proof admonition"'),
-    ('<div class="pst-scrollable-table-container">', '<div class="pst-scrollable-table-container" tabindex="0">'),
     *((f' id="{name}-content">', ">") for name in ("proof", "exercise", "solution")),
 )
 
@@ -30,10 +29,9 @@ class MarkChecks(SphinxPostTransform):
 
 
 def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend four things in the page's HTML.
+    """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend three things in the page's HTML.
 
     docutils puts each reference (role doc-biblioentry) straight into a list (role list), which the ARIA standard does not allow.
-    A table that scrolls must be reachable by keyboard.
     sphinx-proof and sphinx-exercise begin a proof with the bare word "Proof." and give every box without a label the same id.
     """
     kept, seen = [], set()

@@ -33,6 +33,7 @@ DESKTOP, TABLET, PHONE = {"width": 1280, "height": 900}, {"width": 768, "height"
 THEMES = ("light", "dark")
 MOST_BROWSERS = 4
 SEARCH_TIMEOUT = 10_000  # milliseconds
+AFTER_RESIZE = 600  # milliseconds: the theme waits 300 before it gives what scrolls now a tab stop
 AT_ONCE = "*, ::before, ::after { transition: none !important; animation: none !important }"  # a color on its way to another would be judged
 GENERATED = ("index.html", "genindex.html", "prf-prf.html")
 
@@ -176,7 +177,7 @@ class Visitor:
         self.page.evaluate("() => document.querySelectorAll('details').forEach(e => e.open = true)")
         for size in (TABLET, PHONE):
             self.page.set_viewport_size(size)
-            self.page.wait_for_timeout(200)
+            self.page.wait_for_timeout(AFTER_RESIZE)
             if wide := self.page.evaluate(TOO_WIDE):
                 self.say(f"wider than {size['width']} px: {wide}")
         self.look_for(ALL_BUT_COLORS, "phone")
@@ -196,7 +197,7 @@ class Visitor:
             self.wear(theme)
             self.look_for(COLORS, theme)
         self.page.set_viewport_size(PHONE)
-        self.page.wait_for_timeout(200)
+        self.page.wait_for_timeout(AFTER_RESIZE)
         self.look_for(COLORS, "phone")
 
     def look_for(self, rules: dict, where: str) -> None:
