@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from awake import awake, image
 from diffusers import DiTTransformer2DModel
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,20 +12,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from diffusion_core import Denoiser, DiT, LinearVP, denoising_loss, images, implicit_score_matching, targets
 from diffusion_core.models import dit
 from diffusion_core.models.embedding import fourier_features
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """The same network with every weight drawn anew, so that the layers that start at zero take part."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return net
-
-
-def image(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-
 
 DITS = [
     (dict(channels=1, patch=2, width=16, depth=1), (1, 28, 28)),

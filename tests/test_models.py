@@ -4,25 +4,12 @@ import math
 
 import pytest
 import torch
+from awake import awake, image
 from torch import nn
 
 from diffusion_core.models import MLP, UNet
 from diffusion_core.models.embedding import LabelEmbedding, fourier_features
 from diffusion_core.models.unet import Attention, Block
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """The same network with every weight drawn anew, so that the layers that start at zero take part."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return net
-
-
-def image(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
-
 
 UNETS = [
     (dict(channels=1, width=16, patch=2), (1, 28, 28)),

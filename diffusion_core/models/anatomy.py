@@ -14,8 +14,8 @@ class Stage(NamedTuple):
     """One module that a network's `forward` calls, one of its inputs, or its output.
 
     name: the module's path in the network ("down.0.0"), the input's name, or "output". kind: the module's class, "input" or "output".
-    shape: of its output for one sample, the first one where it returns several tensors. parameters: its own. multiply_adds: for one sample. sources: the names of the stages whose outputs
-    reach it with no other stage between.
+    shape: of its output for one sample, the first one where it returns several tensors. parameters: its own. multiply_adds: for one sample.
+    sources: the names of the stages whose outputs reach it with no other stage between.
 
     >>> import torch
     >>> from diffusion_core import UNet
