@@ -27,7 +27,7 @@ class Denoiser(nn.Module):
 
     net: `net(c_in * x, c, **cond) -> y` of the shape of x (twice its channels where `net.learned_variance` is true), called with $c_{in}=1/\sqrt{\alpha^2\sigma_{data}^2+\sigma^2}$, so that its input has unit
     variance, and c = the log-SNR (B,), clamped to `LOG_SNR_RANGE` = [-20, 20].
-    target: one of `targets`; sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is), for `edm(sigma_data)` the same.
+    target: one of `targets`. sigma_data: the standard deviation of the data (1 leaves a VP path's input as it is), for `edm(sigma_data)` the same.
     Raises ValueError for a sigma_data that is not positive or not the target's, and for a schedule that is none.
 
     >>> import torch

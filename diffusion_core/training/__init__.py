@@ -1,4 +1,4 @@
-"""Training: one loop for a spiral on a laptop and for images on several GPUs. Derived in chapter 06."""
+"""Training: one loop for a spiral on a laptop and for images on several GPUs."""
 
 from diffusion_core.training.batches import AdaptiveTimes, Data, drop_labels
 from diffusion_core.training.checkpoint import load

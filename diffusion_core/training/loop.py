@@ -1,4 +1,4 @@
-r"""Training: one loop for a spiral on a laptop and for images on several GPUs.
+r"""The loop.
 
 `fit` minimizes the mean of a loss, `denoising_loss` unless told otherwise, with AdamW and returns an exponential moving average of the weights. Everything that happens
 at a step follows from its number and the seed (the learning rate, the decay of the average, the random numbers), so the run is the same run
@@ -73,7 +73,7 @@ def fit(
     loss: `loss(denoiser, x0, t, weight, generator, **cond) -> (B,)`, such as `hybrid_loss(steps)`. `AdaptiveTimes`, such as
     `LossSecondMoment(steps)`, get the losses of every step, of all processes, and the mean that is minimized and returned is the weighted one.
 
-    lr: the peak of the rate; warmup: steps that it rises, a twentieth of all by default. ema: the largest decay of the average.
+    lr: the peak of the rate. warmup: steps that it rises, a twentieth of all by default. ema: the largest decay of the average.
 
     clip: gradients longer than this are shortened to it. label_dropout: the share of labels, drawn sample by sample, replaced by "no class" (`net.num_classes`).
 
