@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_core.doors import require_callable
 from diffusion_core.schedules import Schedule, double, per_sample
-from diffusion_core.schedules.base import require_callable, require_path
+from diffusion_core.schedules.base import require_path
 from diffusion_core.targets import Target, edm, solution
 
 __all__ = ["Denoiser", "clipped", "require_schedule", "score_at", "transport"]

@@ -7,8 +7,8 @@ A time sampler of `fit` may have two methods more than its call: `weights(t)`, w
 import torch
 from torch import Tensor
 
+from diffusion_core.doors import drawn_on, require_count
 from diffusion_core.schedules import Schedule, double
-from diffusion_core.schedules.base import drawn_on
 
 __all__ = ["LossSecondMoment"]
 
@@ -32,11 +32,11 @@ class LossSecondMoment:
     """
 
     def __init__(self, steps: int, history: int = 10, floor: float = 1e-3):
-        if not isinstance(steps, int) or steps < 1 or not isinstance(history, int) or history < 1 or not 0 < floor <= 1:
-            raise ValueError(f"steps and history must be positive integers and floor in (0, 1], got {steps=}, {history=}, {floor=}")
-        self.steps, self.history, self.floor = steps, history, floor
-        self._squares = torch.zeros(steps, history, dtype=torch.float64)
-        self._seen = [0] * steps
+        if not 0 < floor <= 1:
+            raise ValueError(f"floor must lie in (0, 1], got {floor}")
+        self.steps, self.history, self.floor = require_count(steps, "steps"), require_count(history, "history"), floor
+        self._squares = torch.zeros(self.steps, self.history, dtype=torch.float64)
+        self._seen = [0] * self.steps
 
     @property
     def probabilities(self) -> Tensor:

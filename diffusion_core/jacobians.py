@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from diffusion_core.schedules.base import drawn_on, require_callable
+from diffusion_core.doors import drawn_on, require_callable, require_count
 
 __all__ = ["divergence", "draw_probes", "hutchinson", "jacobian", "score_of"]
 
@@ -95,8 +95,7 @@ def draw_probes(x: Tensor, n: int = 1, kind: str = "rademacher", generator: torc
     (torch.Size([100, 3, 2]), [-1.0, 1.0])
     """
     _require_batch(x)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"the number of probes must be a positive integer, got {n!r}")
+    n = require_count(n, "n, the number of probes,")
     where = drawn_on(generator, x.device)
     shape = (n, *x.shape)
     if kind == "rademacher":

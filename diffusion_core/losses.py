@@ -13,10 +13,10 @@ from torch import Tensor
 
 from diffusion_core import targets
 from diffusion_core.denoiser import Denoiser
+from diffusion_core.doors import drawn_on, require_callable, require_count
 from diffusion_core.importance import knots
 from diffusion_core.likelihood import discretized_log_prob, gaussian_kl
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
-from diffusion_core.schedules.base import drawn_on, require_callable
 from diffusion_core.targets import Target
 from diffusion_core.variance import range_variance
 
@@ -93,8 +93,10 @@ def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Lo
     >>> torch.equal(*losses)  # without the bound: L_simple
     True
     """
-    if not isinstance(steps, int) or steps < 2 or not scale >= 0 or (levels is not None and levels < 2):
-        raise ValueError(f"steps must be an integer of at least 2, scale not negative and levels at least 2 or None, got {steps=}, {scale=}, {levels=}")
+    steps = require_count(steps, "steps", least=2)
+    levels = None if levels is None else require_count(levels, "levels, where there are some,", least=2)
+    if not scale >= 0:
+        raise ValueError(f"scale must not be negative, got {scale}")
 
     def loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond: Any) -> Tensor:
         i = knots(t, steps).expand(len(x0))
@@ -246,8 +248,7 @@ def uniform_times(schedule: Schedule, n: int, generator: torch.Generator | None 
     >>> [int(4 * (u - 0.001) / 0.999) for u in t.sort().values.tolist()]
     [0, 1, 2, 3]
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n, the number of times, must be a positive integer, got {n!r}")
+    n = require_count(n, "n, the number of times,")
     device = drawn_on(generator)
     offset = double(torch.rand((), generator=generator, dtype=torch.float32, device=device))
     cells = torch.arange(n, dtype=torch.float64, device=offset.device)
@@ -264,8 +265,7 @@ def discrete_times(steps: int) -> Times:
     >>> t.unique().tolist()  # never 0, where there is no noise to predict
     [0.25, 0.5, 0.75, 1.0]
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")
+    steps = require_count(steps, "the number of steps")
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
         i = torch.randint(1, steps + 1, (n,), generator=generator, device=drawn_on(generator))

@@ -21,7 +21,7 @@ import diffusion_core
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENTRIES = [entry for entry in api_names.all_entries() if not entry.is_constant]
-INTERNAL = {"carried", "extras"}  # modules without names for readers
+INTERNAL = {"carried", "doors", "extras"}  # modules without names for readers
 SECONDS = 2.0  # of processor time that an example may take of its own thread: others, if any, mostly wait
 
 NOT_IN_THE_BOOK = {

@@ -99,7 +99,7 @@ def test_unknown_names_and_splits_are_answered_with_the_known_ones():
         emoji_metadata("valid")
     with pytest.raises(ValueError, match=r"unknown toy 'two_moons'.*'moons', 'spiral', 'checkerboard', 'swiss_roll'"):
         toy("two_moons", 10)
-    with pytest.raises(ValueError, match="number of points, got -1"):
+    with pytest.raises(ValueError, match="number of points, must be an integer of at least 0, got -1"):
         toy("moons", -1)
     with pytest.raises(ValueError, match=r"unknown split 'valid'.*'train', 'test', 'novel'"):
         shapes.shapes(1, "valid")

@@ -279,7 +279,7 @@ def test_mean_and_stderr_of_four_numbers_also_with_a_graph():
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda d, s, x: vlb(d, s, x, f64([1, 0.5]), levels=None), "ends at 0"),
     (lambda d, s, x: vlb(d, s, x, f64([0.5, 1, 0]), levels=None), "decreasing"),
-    (lambda d, s, x: vlb(d, s, x, uniform(4), levels=None, samples=0), "samples of at least 1"),
+    (lambda d, s, x: vlb(d, s, x, uniform(4), levels=None, samples=0), "samples, .* positive integer, got 0"),
     (lambda d, s, x: vlb(d, s, x, uniform(4), lambda *a: f64(0.0), levels=None), "deterministic sampler has no such bound"),
     (lambda d, s, x: vlb(d, s, x, uniform(4)), "levels=None"),
     (lambda d, s, x: vlb(d, s, x, uniform(4), levels=1), "at least 2"),

@@ -129,7 +129,7 @@ def test_image_grid_shows_every_pixel_once() -> None:
         (lambda: plots.points_2d(torch.zeros(5, 3)), r"expected \(n, 2\)"),
         (lambda: plots.tile(torch.zeros(2, 2, 4, 4)), r"\(B, 1, H, W\)"),
         (lambda: plots.tile(torch.full((1, 4, 4), float("nan"))), "NaN"),
-        (lambda: plots.tile(torch.zeros(1, 4, 4), 0), "columns = 0"),
+        (lambda: plots.tile(torch.zeros(1, 4, 4), 0), "columns must be a positive integer, got 0"),
         (lambda: plots.image_grid(torch.zeros(4, 4, 4), 2, row_titles=["a"]), "1 row_titles for a grid of 2 rows"),
     ],
 )

@@ -144,13 +144,13 @@ def test_gradients_are_off_and_the_result_is_on_the_cpu():
 @pytest.mark.parametrize(
     "draw, n, batch_size, message",
     [
-        (points, 0, 4, "n=0"),
-        (points, 4, 0, "batch_size=0"),
+        (points, 0, 4, "n must be a positive integer, got 0"),
+        (points, 4, 0, "batch_size must be a positive integer, got 0"),
         (lambda rows, generator: torch.zeros(3, 2), 4, 4, r"returned torch.float32 \(3, 2\) for the 4 samples of batch 0"),
         (lambda rows, generator: torch.zeros(len(rows), 1 + int(rows[0])), 4, 2, r"returned torch.float32 \(2, 3\) for the 2 samples of batch 1"),
         (lambda rows, generator: torch.zeros(len(rows), dtype=torch.float64 if rows[0] else torch.float32), 4, 2, r"torch.float64 \(2,\) for the 2 samples of batch 1"),
         (lambda rows, generator: torch.zeros(len(rows), dtype=torch.complex64), 4, 2, "returned torch.complex64; convert"),
-        (points, 4, 2.0, "batch_size=2.0"),
+        (points, 4, 2.0, "batch_size must be a positive integer, got 2.0"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(draw, n, batch_size, message):

@@ -385,8 +385,8 @@ def test_other_bad_calls_raise():
             last(euler_maruyama(denoise, schedule, x, uniform(3), noise))
     with pytest.raises(ValueError, match="'reverse_diffusion' or 'ancestral'"):
         last(predictor_corrector(denoise, schedule, x, uniform(3), "euler"))
-    for how in (dict(corrections=-1), dict(corrections=1.0), dict(snr=0.0), dict(snr=math.nan)):
-        with pytest.raises(ValueError, match="corrections must be an integer"):
+    for how, said in ((dict(corrections=-1), "corrections must be an integer"), (dict(corrections=1.0), "corrections must be an integer"), (dict(snr=0.0), "snr, .*positive"), (dict(snr=math.nan), "snr, .*positive")):
+        with pytest.raises(ValueError, match=said):
             last(predictor_corrector(denoise, schedule, x, uniform(3), **how))
     for how in (dict(s_churn=-1.0), dict(s_churn=math.nan), dict(s_tmin=2.0, s_tmax=1.0), dict(s_tmin=-1.0), dict(s_noise=-1.0), dict(s_noise=math.inf)):
         with pytest.raises(ValueError, match="need s_churn >= 0"):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_core.schedules.base import drawn_on
+from diffusion_core.doors import drawn_on, is_count, require_count
 
 
 def travellers(*shape: int) -> Tensor:
@@ -22,7 +22,7 @@ def travellers(*shape: int) -> Tensor:
     >>> torch.equal(noise[3], torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(3)))
     True
     """
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
+    if not all(is_count(size, least=0) for size in shape):
         raise ValueError(f"the shape of one noise is given as integers, travellers(1, 28, 28), got travellers{shape}")
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in range(8)])
 
@@ -41,8 +41,7 @@ def toy(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
     """
     if name not in TOYS:
         raise ValueError(f"unknown toy {name!r}: there are {', '.join(map(repr, TOYS))}")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ValueError(f"n, an integer of at least 0, must be the number of points, got {n!r}")
+    n = require_count(n, "n, the number of points,", least=0)
     drawn_on(generator)
     return TOYS[name](torch.rand(n, generator=generator), torch.rand(n, generator=generator), torch.randn(n, 2, generator=generator))
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.doors import drawn_on, require_callable, require_count
 from diffusion_core.likelihood.gaussians import discretized_log_prob, gaussian_kl, per_sample_sum
 from diffusion_core.likelihood.units import bits_per_dim
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
-from diffusion_core.schedules.base import drawn_on, require_callable
 from diffusion_core.variance import Variance, posterior_variance
 
 
@@ -106,7 +106,8 @@ def vlb(
     """
     variance = posterior_variance if variance is None else variance
     require_callable(variance, "variance", "(schedule, x, s, t) -> tau^2, such as transition_variance")
-    times = _checked(denoise, schedule, x0, times, samples)
+    samples = require_count(samples, "samples, the number of draws a term,")
+    times = _checked(denoise, schedule, x0, times)
     floored = bool(schedule(times[-1])[1] > 0)
     noisy = times if floored else times[:-1]
     steps = torch.zeros(len(x0), len(noisy) - 1, dtype=torch.float64)
@@ -151,7 +152,8 @@ def continuous_vlb(
     >>> abs(gap.mean().item()) < 0.1
     True
     """
-    _checked(denoise, schedule, x0, torch.tensor([1.0, 0.0]), samples)
+    samples = require_count(samples, "samples, the number of draws a term,")
+    _checked(denoise, schedule, x0, torch.tensor([1.0, 0.0]))
     t_min = float(t_min)
     if not 0 <= t_min < 1 or float(schedule(t_min)[1]) == 0:
         raise ValueError(f"t_min = {t_min} must lie in [0, 1) where sigma > 0: at sigma = 0 the signal-to-noise ratio and with it the bound are infinite. Take the time at which noise is as small as a level, such as schedule.time(12.0)")
@@ -167,13 +169,13 @@ def continuous_vlb(
     return ContinuousVLB(_prior(schedule, x0, 1.0), diffusion / samples, decoder / samples, x0[0].numel())
 
 
-def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor, samples: int) -> Tensor:
+def _checked(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor) -> Tensor:
     require_schedule(denoise, schedule)
     times = double(times).detach().cpu()
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()) or times[-1] != 0:
         raise ValueError("times must be a grid of at least two strictly decreasing times that ends at 0, such as uniform(50): the bound is one of the clean data")
-    if not (isinstance(samples, int) and samples >= 1 and isinstance(x0, Tensor) and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
-        raise ValueError(f"need at least one sample in x0, floating, of shape (B, *D), and samples of at least 1, got {f'{x0.dtype} of shape {tuple(x0.shape)}' if isinstance(x0, Tensor) else type(x0).__name__} and {samples!r}")
+    if not (isinstance(x0, Tensor) and x0.is_floating_point() and x0.ndim >= 1 and len(x0)):
+        raise ValueError(f"need at least one sample in x0, floating, of shape (B, *D), got {f'{x0.dtype} of shape {tuple(x0.shape)}' if isinstance(x0, Tensor) else type(x0).__name__}")
     return times
 
 

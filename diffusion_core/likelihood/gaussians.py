@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion_core.doors import require_count
 from diffusion_core.schedules import double, per_sample
 
 
@@ -33,8 +34,7 @@ def discretized_log_prob(x0: Tensor, mean: Tensor, std: Tensor | float, levels: 
         raise ValueError("std must be positive: a Gaussian without width has no density")
     if levels is None:
         return per_sample_sum(-0.5 * (((x0 - mean) / std).square() + math.log(2 * math.pi)) - std.log(), x0)
-    if not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"levels, the number of values a dimension can take, must be an integer of at least 2, got {levels!r}")
+    levels = require_count(levels, "levels, the number of values that a dimension can take,", least=2)
     k = (x0 + 1) / 2 * (levels - 1)
     if not bool(((k - k.round()).abs() < 1e-2).all()) or not bool(((k.round() >= 0) & (k.round() < levels)).all()):
         raise ValueError(f"x0 must hold values -1 + 2k / {levels - 1}, k = 0..{levels - 1}: bytes as u / 127.5 - 1 for 256 levels. For continuous data pass levels=None")

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from diffusion_core.doors import require_count
 from diffusion_core.schedules import double
 
 
@@ -21,9 +22,9 @@ def bits_per_dim(nats: Tensor | float, dims: int, levels: int | None = None) -> 
     >>> round(bits_per_dim(784 * math.log(2), dims=784, levels=256).item(), 3)
     8.0
     """
-    if not isinstance(dims, int) or dims < 1 or (levels is not None and levels < 2):
-        raise ValueError(f"dims must be an integer of at least 1 and levels at least 2, got {dims} and {levels}")
-    return double(nats) / (dims * math.log(2)) + (0.0 if levels is None else math.log2(levels / 2))
+    dims = require_count(dims, "dims, the number of dimensions,")
+    bin_bits = 0.0 if levels is None else math.log2(require_count(levels, "levels", least=2) / 2)
+    return double(nats) / (dims * math.log(2)) + bin_bits
 
 
 def mean_and_stderr(values: Tensor) -> tuple[float, float]:

@@ -60,12 +60,6 @@ class Oracle:
         return value if value.ndim == 0 else value.reshape(-1, *[1] * trailing)
 
 
-def require_count(n: int) -> None:
-    """A number of draws. Raises ValueError unless it is a positive integer."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n, the number of draws, must be a positive integer, got {n!r}")
-
-
 class ExactDenoiser:
     """A denoiser that is known, not learned. Its raw output (`predict`) is the image itself.
 

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_core.oracles.base import Level, Oracle, require_count
+from diffusion_core.doors import drawn_on, require_count
+from diffusion_core.oracles.base import Level, Oracle
 from diffusion_core.schedules import per_sample
-from diffusion_core.schedules.base import drawn_on
 
 
 class Empirical(Oracle):
@@ -37,7 +37,7 @@ class Empirical(Oracle):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n rows of the data, drawn with replacement, (n, *D)."""
-        require_count(n)
+        n = require_count(n, "n, the number of draws,")
         return self.data[torch.randint(len(self.data), (n,), generator=generator, device=drawn_on(generator)).to(self.data.device)]
 
     def log_prob(self, x: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:

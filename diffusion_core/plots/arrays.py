@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_core.doors import require_count
+
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """`value` (tensor or array) as a float64 array; raises ValueError when it is empty or holds a NaN or an inf."""
@@ -52,8 +54,7 @@ def evaluate(function: Callable[..., torch.Tensor], points: np.ndarray, *args: A
 def square_grid(low: float, high: float, points: int) -> tuple[np.ndarray, np.ndarray]:
     """(axis (points,), grid (points², 2)) over [low, high]², the first coordinate running fastest."""
     as_range(low, high)
-    if not isinstance(points, int) or points < 2:
-        raise ValueError(f"a grid needs an integer number of points along an axis, at least 2, got {points!r}")
+    points = require_count(points, "points, the number along an axis,", least=2)
     axis = np.linspace(low, high, points)
     x, y = np.meshgrid(axis, axis)
     return axis, np.stack([x.ravel(), y.ravel()], axis=-1)

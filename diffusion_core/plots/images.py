@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from diffusion_core.doors import require_count
+
 from .arrays import as_array
 from .style import DPI, INK, WIDTH
 
@@ -22,12 +24,6 @@ def _tiles(images: Any) -> np.ndarray:
         raise ValueError(f"images has shape {x.shape}; expected (B, 1, H, W) or (B, 3, H, W) in [-1, 1], or (B, H, W)")
     levels = np.rint((np.clip(x, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
     return np.broadcast_to(levels, (len(x), 3, *x.shape[2:])).transpose(0, 2, 3, 1)
-
-
-def _at_least_one(columns: int) -> int:
-    if not isinstance(columns, int) or columns < 1:
-        raise ValueError(f"columns = {columns!r}; expected an integer of at least 1")
-    return columns
 
 
 def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: int | None = None) -> np.ndarray:
@@ -45,7 +41,7 @@ def tile(images: Any, columns: int | None = None, *, width: int = PIXELS, gap: i
     """
     tiles = _tiles(images)
     count, height, breadth, _ = tiles.shape
-    columns = min(math.ceil(math.sqrt(count)) if columns is None else _at_least_one(columns), count)
+    columns = min(math.ceil(math.sqrt(count)) if columns is None else require_count(columns, "columns"), count)
     if gap is not None and gap < 0:
         raise ValueError(f"gap = {gap}; expected a number of pixels of at least 0, or None for one pixel of an image")
     if gap is None:
@@ -82,7 +78,7 @@ def image_grid(
     ['before', 'after']
     """
     count = len(_tiles(images))
-    columns = min(math.ceil(math.sqrt(count)) if columns is None else _at_least_one(columns), count)
+    columns = min(math.ceil(math.sqrt(count)) if columns is None else require_count(columns, "columns"), count)
     rows = math.ceil(count / columns)
     for name, titles, expected in (("row_titles", row_titles, rows), ("column_titles", column_titles, columns)):
         if titles is not None and len(titles) != expected:

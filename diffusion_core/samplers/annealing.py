@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise
-from diffusion_core.samplers.grids import checked_grid, positive, require_signal
+from diffusion_core.doors import require_count
+from diffusion_core.samplers.grids import checked_grid, require_signal
 from diffusion_core.schedules import Schedule, normal_like
 
 
@@ -37,7 +38,7 @@ def annealed_langevin(denoise: Denoise, schedule: Schedule, x: Tensor, times: Te
     >>> len(states), round(states[-1].norm(dim=1).median().item(), 1)
     (107, 1.4)
     """
-    positive(n)
+    n = require_count(n, "n, the number of Langevin steps a level,")
     if not 0 < step < 4:
         raise ValueError(f"step, a share of each level's variance, must lie in (0, 4), got {step}; from 4 on the chain diverges. NCSN's epsilon / sigma_L^2 is 0.2")
     denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
@@ -67,7 +68,7 @@ def annealed_variance(ratio: float, step: float, n: int) -> float:
     >>> [round(annealed_variance(ratio=2.0, step=0.4, n=n), 3) for n in (1, 5, 50)]
     [2.96, 1.421, 1.111]
     """
-    positive(n)
+    n = require_count(n, "n, the number of Langevin steps a level,")
     if not (1 <= ratio < math.inf and 0 < step < 4):
         raise ValueError(f"need a ratio of neighboring levels of at least 1 and a step in (0, 4), got {ratio} and {step}")
     settled = 1 / (1 - step / 4)
@@ -85,7 +86,7 @@ def annealed_step(ratio: float, n: int) -> float:
     >>> round(step, 2), round(annealed_variance(1.5, step, 5), 2)
     (0.54, 1.2)
     """
-    positive(n)
+    n = require_count(n, "n, the number of Langevin steps a level,")
     if not 1 < ratio < math.inf:
         raise ValueError(f"ratio, of neighboring noise levels, must be larger than 1, got {ratio}")
     low, high = 0.0, 2.0
@@ -111,7 +112,7 @@ def ladder_ratio(dims: int, overlap: float = 0.5) -> float:
     >>> round(ratio, 3), math.ceil(1 + math.log(50 / 0.01) / math.log(ratio))
     (1.082, 110)
     """
-    positive(dims)
+    dims = require_count(dims, "dims, the number of dimensions,")
     if not 0 < overlap <= 0.99:
         raise ValueError(f"overlap, a probability, must lie in (0, 0.99], got {overlap}; Song and Ermon's is 0.5")
     root = math.sqrt(2 * dims)

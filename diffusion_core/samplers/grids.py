@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.doors import require_count
 from diffusion_core.schedules import Schedule, double
 from diffusion_core.schedules.base import require_path
 
@@ -17,7 +18,8 @@ def uniform(n: int) -> Tensor:
     >>> uniform(4).tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
-    return torch.arange(positive(n), -1, -1, dtype=torch.float64) / n
+    n = require_count(n, "the number of steps")
+    return torch.arange(n, -1, -1, dtype=torch.float64) / n
 
 
 def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float | None = None) -> Tensor:
@@ -41,7 +43,7 @@ def log_snr_grid(schedule: Schedule, n: int, lo: float | None = None, hi: float 
         hi = high if math.isfinite(high) else 10.0
     if not lo < hi:
         raise ValueError(f"need lo < hi (noise has the lower log-SNR), got {lo} and {hi}")
-    return _then_zero(schedule.time(torch.linspace(lo, hi, positive(n), dtype=torch.float64)))
+    return _then_zero(schedule.time(torch.linspace(lo, hi, require_count(n, "the number of steps"), dtype=torch.float64)))
 
 
 def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -59,7 +61,7 @@ def karras_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max:
     if not (0 < sigma_min < sigma_max < math.inf and 0 < rho < math.inf):
         raise ValueError(f"need 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, positive(n), dtype=torch.float64).log()))
+    return _then_zero(schedule.time(-2 * rho * torch.linspace(*ends, require_count(n, "the number of steps"), dtype=torch.float64).log()))
 
 
 def asinh_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, knee: float = 5.0) -> Tensor:
@@ -80,7 +82,7 @@ def asinh_grid(schedule: Schedule, n: int, sigma_min: float = 0.002, sigma_max: 
     if not (0 < sigma_min < sigma_max < math.inf and 0 < knee < math.inf):
         raise ValueError(f"need 0 < sigma_min < sigma_max and knee > 0, got {sigma_min}, {sigma_max}, {knee}")
     ends = math.asinh(knee / sigma_max), math.asinh(knee / sigma_min)
-    level = torch.linspace(*ends, positive(n), dtype=torch.float64).sinh() / knee
+    level = torch.linspace(*ends, require_count(n, "the number of steps"), dtype=torch.float64).sinh() / knee
     return _then_zero(schedule.time(2 * level.log()))
 
 
@@ -113,13 +115,6 @@ def require_signal(times: Tensor, alpha: Tensor) -> None:
     """For methods that work in x / alpha or with the score's SDE. Raises ValueError where alpha = 0 at the start of the grid."""
     if alpha[0] == 0:
         raise ValueError(f"there is no signal at t = {float(times[0]):g} (alpha = 0), so there is no scale x / alpha to work in; start the grid later, such as at schedule.time(-10.0), or take a first step with ddim")
-
-
-def positive(n: int) -> int:
-    """A number of steps. Raises ValueError unless it is a positive integer."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"the number of steps must be a positive integer, got {n!r}")
-    return n
 
 
 def _then_zero(times: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from diffusion_core.doors import drawn_on, require_callable, require_count
 from diffusion_core.jacobians import Field, evaluated, score_of
-from diffusion_core.samplers.grids import positive
 from diffusion_core.schedules import double, normal_like, per_sample
-from diffusion_core.schedules.base import drawn_on, require_callable
 
 
 def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:
@@ -32,7 +31,7 @@ def langevin(score: Field, x: Tensor, step: Tensor | float, n: int, generator: t
     2.0
     """
     drift, scale = _checked_step(x, step)
-    positive(n)
+    n = require_count(n, "n, the number of steps,")
     require_callable(score, "score", "x -> the score, (B, *D) -> (B, *D)")
     yield x
     for _ in range(n):
@@ -81,7 +80,7 @@ def mala(
     True
     """
     drift, scale = _checked_step(x, step)
-    positive(n)
+    n = require_count(n, "n, the number of steps,")
     require_callable(log_prob, "log_prob", "x -> the log-density, (B, *D) -> (B,)")
     x = x.detach()
     score = score_of(log_prob) if score is None else score

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise
+from diffusion_core.doors import is_count
 from diffusion_core.samplers.grids import checked_grid, require_signal
 from diffusion_core.samplers.walks import floor_step
 from diffusion_core.schedules import Schedule
@@ -189,5 +190,5 @@ def multistep_weights(half_log_snr: np.ndarray, order: int, ahead: bool = False)
 
 
 def _checked_order(order: int, most: int) -> None:
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= most:
+    if not is_count(order) or order > most:
         raise ValueError(f"the polynomial goes through 1 to {most} denoised images, got {order!r}")

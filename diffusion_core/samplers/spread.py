@@ -3,7 +3,6 @@ r"""Sampling over processes: many samples in batches, each batch drawn by one pr
 import atexit
 import os
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.devices import device
+from diffusion_core.doors import drawn_on, require_count
 from diffusion_core.extras import needing
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
@@ -41,9 +41,8 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
     Raises ValueError for n or batch_size below 1 and for draws of another length or of different shapes or dtypes, ImportError without accelerate under a launcher.
     Source: EDM's sampling script (Karras et al. 2022) gives every sample a seed of its own; a seed a batch does the same with one draw a step.
     """
-    if not all(isinstance(size, Integral) and size >= 1 for size in (n, batch_size)):
-        raise ValueError(f"spread: n and batch_size must be integers of at least 1, got {n=}, {batch_size=}")
-    where = generator.device if generator is not None else torch.device("cpu")
+    n, batch_size = require_count(n, "spread: n"), require_count(batch_size, "spread: batch_size")
+    where = torch.device(drawn_on(generator) or "cpu")
     state = _processes()
     seed = torch.randint(2**62, (1,), generator=generator, device=where)
     if state is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise
+from diffusion_core.doors import require_count
 from diffusion_core.samplers.grids import checked_grid, require_signal
 from diffusion_core.samplers.walks import floor_step
 from diffusion_core.schedules import Schedule, double, normal_like
@@ -109,8 +110,9 @@ def predictor_corrector(
     """
     if predictor not in ("reverse_diffusion", "ancestral"):
         raise ValueError(f"predictor must be 'reverse_diffusion' or 'ancestral', got {predictor!r}")
-    if not isinstance(corrections, int) or corrections < 0 or not 0 < snr < math.inf:
-        raise ValueError(f"corrections must be an integer of at least 0 and snr positive, got {corrections!r} and {snr}")
+    corrections = require_count(corrections, "corrections", least=0)
+    if not 0 < snr < math.inf:
+        raise ValueError(f"snr, which sets the length of a correction, must be positive and finite, got {snr}")
     denoise, times, alpha, sigma = checked_grid(denoise, schedule, x, times)
     with torch.no_grad():
         if predictor == "ancestral":

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from diffusion_core.denoiser import Denoise
+from diffusion_core.doors import require_callable
 from diffusion_core.samplers.grids import checked_grid
 from diffusion_core.schedules import Schedule, normal_like, per_sample
-from diffusion_core.schedules.base import require_callable
 from diffusion_core.variance import Variance, posterior_variance, transition_variance
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_core.doors import drawn_on, named
+
 Time = Tensor | float
 
 
@@ -63,29 +65,10 @@ def double(value: Time | Sequence[float]) -> Tensor:
         raise TypeError(f"expected a number or a tensor of numbers, got {type(value).__name__} {value!r:.40}") from error
 
 
-def drawn_on(generator: torch.Generator | None, otherwise: torch.device | str | None = None) -> torch.device | str | None:
-    """Where random numbers are drawn: on the generator's device, `otherwise` without one. Raises ValueError for what is no generator, such as a seed."""
-    if generator is None:
-        return otherwise
-    if not hasattr(generator, "device"):
-        raise ValueError(f"generator must be a torch.Generator or None, got {type(generator).__name__} {generator!r:.40}; a seed n becomes torch.Generator().manual_seed(n)")
-    return generator.device
-
-
 def require_path(schedule: object) -> None:
     """Raises ValueError unless it is a schedule."""
     if not isinstance(schedule, Schedule):
-        raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {_named(schedule)}")
-
-
-def require_callable(function: object, what: str, form: str) -> None:
-    """Raises ValueError unless it is something to call: `what` it is, and of which `form`."""
-    if not callable(function) or isinstance(function, type):
-        raise ValueError(f"{what} must be a callable {form}, got {_named(function)}")
-
-
-def _named(value: object) -> str:
-    return f"the class {value.__name__} (call it to make one)" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
+        raise ValueError(f"schedule must be a Schedule such as LinearVP(), got {named(schedule)}")
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_core.doors import require_count
 from diffusion_core.schedules.base import Schedule, double
 from diffusion_core.schedules.preserving import CosineVP
 
@@ -83,7 +84,7 @@ def linear_betas(steps: int = 1000, first: float | None = None, last: float | No
     >>> [round(DDPM(linear_betas(n)).alphas_bar[-1].item(), 5) for n in (100, 1000)]
     [2e-05, 4e-05]
     """
-    _positive(steps)
+    steps = require_count(steps, "the number of steps")
     first = 0.1 / steps if first is None else first
     last = 20.0 / steps if last is None else last
     if not 0 < first < 1 or not 0 < last < 1:
@@ -101,7 +102,7 @@ def scaled_linear_betas(steps: int = 1000, first: float = 0.00085, last: float =
     >>> round(betas[0].item(), 5), round(betas[-1].item(), 5)
     (0.00085, 0.012)
     """
-    _positive(steps)
+    steps = require_count(steps, "the number of steps")
     if not (0 < first < 1 and 0 < last < 1):
         raise ValueError(f"betas must lie inside (0, 1), got ends {first} and {last}")
     return torch.linspace(math.sqrt(first), math.sqrt(last), steps, dtype=torch.float64) ** 2
@@ -117,13 +118,8 @@ def cosine_betas(steps: int = 1000, s: float = 0.008, largest: float = 0.999) ->
     >>> torch.allclose(schedule(t)[0], CosineVP()(t)[0])
     True
     """
-    _positive(steps)
+    steps = require_count(steps, "the number of steps")
     if not 0 < largest < 1:
         raise ValueError(f"the largest beta must lie inside (0, 1), got {largest}")
     t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     return CosineVP(s).transition(t[:-1], t[1:])[1].clamp(max=largest)
-
-
-def _positive(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"the number of steps must be a positive integer, got {steps!r}")

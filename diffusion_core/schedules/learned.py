@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.schedules.base import Schedule, Time, require_callable
+from diffusion_core.doors import require_callable
+from diffusion_core.schedules.base import Schedule, Time
 
 
 class Learned(nn.Module, Schedule):

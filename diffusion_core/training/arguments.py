@@ -1,13 +1,12 @@
 """The door of `fit`: what cannot be meant is refused here, before anything is computed."""
 
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_core.denoiser import Denoiser
-from diffusion_core.schedules.base import drawn_on, require_callable
+from diffusion_core.doors import drawn_on, is_count, require_callable
 from diffusion_core.training.batches import AdaptiveTimes, Data
 
 
@@ -57,11 +56,6 @@ def check_functions(weight: Any, times: Any, loss: Any, generator: Any) -> None:
     require_callable(times, "fit: times", "(schedule, n, generator) -> t, such as uniform_times or discrete_times(1000)")
     require_callable(loss, "fit: loss", "(denoiser, x0, t, weight, generator, **cond) -> (B,), such as denoising_loss")
     drawn_on(generator)
-
-
-def is_count(value: Any, least: int = 1) -> bool:
-    """An integer of Python or numpy that is not too small; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _kinds(data: Any) -> str:
