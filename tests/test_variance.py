@@ -267,7 +267,7 @@ def test_training_with_the_hybrid_loss_finds_the_exact_reverse_variance():
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda: hybrid_loss(1), "at least 2"), (lambda: hybrid_loss(10, -1.0), "scale must not be negative"), (lambda: hybrid_loss(10, 1.0, 1), "levels"),
     (lambda: hybrid_loss(N)(denoiser(), f64([[0.1]]), f64([0.31])), "expected times i / 8"),
-    (lambda: LossSecondMoment(0), "must be a positive integer"), (lambda: LossSecondMoment(4, 0), "positive integers"), (lambda: LossSecondMoment(4, 2, 0.0), "floor"),
+    (lambda: LossSecondMoment(0), "must be a positive integer"), (lambda: LossSecondMoment(4, 0), "must be a positive integer"), (lambda: LossSecondMoment(4, 2, 0.0), "floor"),
     (lambda: LossSecondMoment(4).update(f64([0.25]), f64([math.nan])), "finite"), (lambda: LossSecondMoment(4).weights(f64([0.3])), "expected times"),
     *((lambda x0=x0: analytic_variance(Gaussian(0.0, V).denoiser(CHAIN), CHAIN, x0, uniform(N)), "floating tensor of data") for x0 in (torch.ones(3, dtype=torch.long), [0.1], f64([]), f64(0.1))),
 ])
