@@ -172,7 +172,8 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
     >>> import torch
     >>> from diffusion_core.metrics import frechet_distance
     >>> one = torch.eye(2)
-    >>> round(frechet_distance(torch.zeros(2), one, torch.tensor([3.0, 4.0]), 4 * one), 6)
+    >>> mean, other_mean = torch.zeros(2), torch.tensor([3.0, 4.0])
+    >>> round(frechet_distance(mean, one, other_mean, 4 * one), 6)
     27.0
     """
     cov_x, cov_y = cov_x.double(), cov_y.double()
@@ -198,8 +199,11 @@ def frechet_feature_distance(x: Tensor, y: Tensor, classifier: Classifier) -> fl
     >>> from diffusion_core import images, pretrained
     >>> from diffusion_core.metrics import frechet_feature_distance
     >>> classifier, (x, _) = pretrained("digits_classifier"), images("digits", "test")
+    >>> digits, real = x[:100], x[100:200]
     >>> noise = torch.randn(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    >>> frechet_feature_distance(x[:100], x[100:200], classifier) < 0.2 * frechet_feature_distance(noise, x[100:200], classifier)
+    >>> near = frechet_feature_distance(digits, real, classifier)
+    >>> far = frechet_feature_distance(noise, real, classifier)
+    >>> near < 0.2 * far
     True
     """
     x, y = _pair(_evaluate(classifier.features, classifier, x), _evaluate(classifier.features, classifier, y), least=2)

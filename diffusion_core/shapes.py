@@ -1,6 +1,7 @@
 """Captioned scenes: one or two colored shapes on white, 32 x 32, for models that draw what a sentence says.
 
-    x, captions = shapes(1000)           x float32 (1000, 3, 32, 32) in [-1, 1]; captions like "a large red star above a small blue heart"
+    x, captions = shapes(1000)  # x: (1000, 3, 32, 32), float32, in [-1, 1]
+    captions[0]                 # such as "a large red star above a small blue heart"
 
 Whether an image obeys its caption can be measured, because scenes keep to rules: shapes of one size have one radius, nothing touches
 anything else or leaves the picture, and "above" and "left of" are never close to each other. Eight of the 48 pairs of a color and a shape
@@ -60,7 +61,8 @@ class Scene(NamedTuple):
     """One thing, or two of which the first is `relation` the second.
 
     >>> from diffusion_core.shapes import Scene, Thing
-    >>> star, circle = Thing("large", "red", "star", 16.0, 8.0), Thing("small", "blue", "circle", 15.0, 25.0)
+    >>> star = Thing("large", "red", "star", 16.0, 8.0)
+    >>> circle = Thing("small", "blue", "circle", 15.0, 25.0)
     >>> Scene((star, circle), "above").caption
     'a large red star above a small blue circle'
     """

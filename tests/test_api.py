@@ -16,12 +16,14 @@ import api_names
 import api_pages
 import matplotlib.pyplot as plt
 import pytest
+from api_text import as_myst
 
 import diffusion_core
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENTRIES = [entry for entry in api_names.all_entries() if not entry.is_constant]
-INTERNAL = {"carried", "doors", "extras"}  # modules without names for readers
+INTERNAL = {"carried", "doors", "extras", "group"}  # modules without names for readers
+WIDTH = 84  # columns that the book's page has for the code of a docstring, prompt included
 SECONDS = 2.0  # of processor time that an example may take of its own thread: others, if any, mostly wait
 
 NOT_IN_THE_BOOK = {
@@ -98,6 +100,20 @@ def test_the_shown_source_is_the_code_with_the_head_of_its_docstring(entry: api_
     (shown, head), (real, doc) = without_docstring(api_names.source(entry)), without_docstring(inspect.getsource(entry.value))
     assert shown == real
     assert head == doc.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("room", api_names.rooms())
+def test_the_code_in_a_docstring_fits_the_page(room: str) -> None:
+    """As it is shown: a comment behind a long line stands above it, and the switches of doctest are gone."""
+    entries = api_names.entries(room)
+    docs = [api_names.module_of(module).__doc__ for module in {room, *(entry.module for entry in entries)}]
+    docs += [entry.value.__doc__ for entry in entries if not entry.is_constant]
+    docs += [method.doc for entry in entries for method in api_names.methods(entry)]
+    code = "\n".join("\n".join(re.findall(r"(?s)~~~~~\{code-block\} \w+\n(.*?)\n~~~~~", as_myst(doc or ""))) for doc in docs)
+    shown = [re.sub(r"\s*# doctest: .*", "", line) for line in code.splitlines()]
+    assert any(line.startswith(">>> ") for line in shown)
+    wide = [line for line in shown if len(line) > WIDTH]
+    assert not wide, f"more than {WIDTH} columns: break it over lines, or name what is in between"
 
 
 def examples() -> list[doctest.DocTest]:

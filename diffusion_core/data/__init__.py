@@ -1,9 +1,9 @@
 """Data: image sets, the two-dimensional toys, and the book's eight fixed noises.
 
-    x, labels = images("digits")                      8,000 training images as (N, 1, 28, 28) in [-1, 1], and their classes
-    x, labels = images("mnist")                       all 60,000, fetched at the first call
-    x = toy("moons", 1000, generator)                 points (N, 2) of unit scale
-    noise = travellers(1, 28, 28)                     the same eight noises in every chapter
+    x, labels = images("digits")       # (8000, 1, 28, 28) in [-1, 1], and the classes
+    x, labels = images("mnist")        # all 60,000, fetched at the first call
+    x = toy("moons", 1000, generator)  # points (1000, 2) of unit scale
+    noise = travellers(1, 28, 28)      # the same eight noises in every chapter
 
 `embedded` reads the sets that the package carries and needs no network: where the files come from, and under which licenses, stands in
 `datasets/ATTRIBUTION.md`; `scripts/build_datasets.py` builds them again. `online` fetches the full sets, through `download`, and keeps

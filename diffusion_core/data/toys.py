@@ -19,7 +19,8 @@ def travellers(*shape: int) -> Tensor:
     >>> noise = travellers(1, 28, 28)
     >>> noise.shape
     torch.Size([8, 1, 28, 28])
-    >>> torch.equal(noise[3], torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(3)))
+    >>> seeded = torch.Generator().manual_seed(3)
+    >>> torch.equal(noise[3], torch.randn(1, 28, 28, generator=seeded))
     True
     """
     if not all(is_count(size, least=0) for size in shape):

@@ -20,8 +20,8 @@ class Stage(NamedTuple):
     >>> import torch
     >>> from diffusion_core import UNet
     >>> from diffusion_core.models import stages
-    >>> up = next(stage for stage in stages(UNet(), torch.zeros(1, 1, 28, 28), torch.zeros(1)) if stage.name == "up.1.0")
-    >>> up.sources
+    >>> found = stages(UNet(), torch.zeros(1, 1, 28, 28), torch.zeros(1))
+    >>> next(stage for stage in found if stage.name == "up.1.0").sources
     ('grow.0', 'down.0.0', 'embed')
     """
 
@@ -46,8 +46,10 @@ def stages(net: nn.Module, *inputs: Any, **named: Any) -> list[Stage]:
     >>> import torch
     >>> from diffusion_core import MLP
     >>> from diffusion_core.models import stages
-    >>> for stage in stages(MLP(2, width=16, depth=2, features=8), torch.zeros(1, 2), torch.zeros(1)):
-    ...     print(stage.name, stage.shape, stage.parameters, stage.multiply_adds, *stage.sources)
+    >>> net = MLP(2, width=16, depth=2, features=8)
+    >>> for stage in stages(net, torch.zeros(1, 2), torch.zeros(1)):
+    ...     weights, work = stage.parameters, stage.multiply_adds
+    ...     print(stage.name, stage.shape, weights, work, *stage.sources)
     x (2,) 0 0
     c () 0 0
     first (16,) 176 160 x c

@@ -1,9 +1,9 @@
 r"""A small diffusion transformer, DiT, top to bottom as in figure 3 of Peebles and Xie 2023, with adaLN-Zero blocks.
 
-    x -> patches -> one token each, plus its position -> [block .. block] -> norm, modulation, head -> patches back in place
+    x -> patches -> one token each, plus its position -> [block .. block]
+      -> norm, modulation, head -> patches back in place
 
-An image becomes a sequence of tokens, and every token sees every other in every block. The network knows nothing of diffusion: it maps an
-image, a number per sample and perhaps a class to an image.
+An image becomes a sequence of tokens, and every token sees every other in every block.
 """
 
 import torch

@@ -1,9 +1,9 @@
 """A U-Net for small images, top to bottom as in the figures of DDPM (Ho et al. 2020) and ADM (Dhariwal and Nichol 2021).
 
-    x -> patch -> stem -> [block .. block, down] per level -> block, attention, block -> [block .. block, up] per level -> unpatch
+    x -> patch -> stem -> [block .. block, down] per level -> block, attention, block
+      -> [block .. block, up] per level -> unpatch
 
-Each block on the way down leaves its output on a stack; its mirror image on the way up takes it off again and sees both. The
-network knows nothing of diffusion: it maps an image, a number per sample and perhaps a class to an image.
+Each block on the way down leaves its output on a stack; its mirror image on the way up takes it off again and sees both.
 The page "The networks, drawn from their own shapes" draws it to scale.
 """
 

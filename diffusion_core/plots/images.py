@@ -73,7 +73,8 @@ def image_grid(
 
     >>> import torch
     >>> from diffusion_core import plots
-    >>> figure = plots.image_grid(torch.zeros(6, 1, 8, 8), columns=3, row_titles=["before", "after"])
+    >>> images, titles = torch.zeros(6, 1, 8, 8), ["before", "after"]
+    >>> figure = plots.image_grid(images, columns=3, row_titles=titles)
     >>> [text.get_text() for text in figure.texts]
     ['before', 'after']
     """

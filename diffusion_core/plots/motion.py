@@ -58,7 +58,8 @@ class Animation(Element):
 
     >>> import torch
     >>> from diffusion_core import plots
-    >>> film = plots.animate([plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 1.0)], alt="A square turns white.")
+    >>> frames = [plots.tile(torch.full((1, 1, 8, 8), gray)) for gray in (-1.0, 1.0)]
+    >>> film = plots.animate(frames, alt="A square turns white.")
     >>> film.webp[:4], film.webp[8:12]
     (b'RIFF', b'WEBP')
     """
@@ -165,7 +166,8 @@ def animate(
 
     >>> import torch
     >>> from diffusion_core import plots
-    >>> plots.animate([plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 1.0)], alt="A square turns white.")
+    >>> frames = [plots.tile(torch.full((1, 1, 8, 8), gray)) for gray in (-1.0, 1.0)]
+    >>> plots.animate(frames, alt="A square turns white.")
     A square turns white.
     """
     pictures, alt = as_frames(frames), as_text(alt, "alt")

@@ -132,7 +132,8 @@ def network(stages: Sequence[Stage]) -> Figure:
     >>> from diffusion_core import MLP, plots
     >>> from diffusion_core.models import stages
     >>> figure = plots.network(stages(MLP(2), torch.zeros(1, 2), torch.zeros(1)))
-    >>> [text.get_text() for text in figure.axes[0].texts if "hidden" in text.get_text()]
+    >>> written = [text.get_text() for text in figure.axes[0].texts]
+    >>> [text for text in written if "hidden" in text]
     ['hidden.0', 'hidden.1']
     """
     if len(stages) < 3:

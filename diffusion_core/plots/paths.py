@@ -73,7 +73,8 @@ def points_2d(x: Any, *, color: str = MODEL, size: float = 5.0, ax: Axes | None 
 
     >>> import torch
     >>> from diffusion_core import plots
-    >>> plots.points_2d(torch.tensor([[0.0, 1.0], [2.0, 3.0]])).collections[0].get_offsets().tolist()
+    >>> ax = plots.points_2d(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    >>> ax.collections[0].get_offsets().tolist()
     [[0.0, 1.0], [2.0, 3.0]]
     """
     points = as_array(x, "x")

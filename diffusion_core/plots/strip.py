@@ -76,9 +76,10 @@ def scrub(
 
     >>> import torch
     >>> from diffusion_core import plots
-    >>> frames = [plots.tile(torch.full((1, 1, 8, 8), v)) for v in (-1.0, 0.0, 1.0)]
-    >>> strip = plots.scrub(frames, ["t = 0", "t = 0.5", "t = 1"], alt="A square turns from black to white")
-    >>> strip.html.count("<img"), 'alt="A square turns from black to white: t = 1"' in strip.html
+    >>> squares = [torch.full((1, 1, 8, 8), gray) for gray in (-1.0, 0.0, 1.0)]
+    >>> frames, labels = list(map(plots.tile, squares)), ["t = 0", "t = 0.5", "t = 1"]
+    >>> strip = plots.scrub(frames, labels, alt="A square turns white")
+    >>> strip.html.count("<img"), 'alt="A square turns white: t = 1"' in strip.html
     (3, True)
     """
     pictures, alt, name = as_frames(frames), as_text(alt, "alt"), as_text(name, "name")

@@ -12,14 +12,21 @@ Data = Tensor | tuple[Tensor, dict[str, Tensor]]
 
 @runtime_checkable
 class AdaptiveTimes(Protocol):
-    """Times that learn from the losses where to look more often, such as `LossSecondMoment`.
+    """Times that learn from the losses where to look more often, such as `LossSecondMoment`: what a sampler of times needs for that.
 
+    After each step `fit` gives `update(t, losses)` the losses (n,) at the times t (n,) of the step; `weights(t)` are what it multiplies them by.
     A run with a checkpoint needs two methods more, `state_dict() -> {name: tensor}` and `load_state_dict(state)`.
 
-    >>> from diffusion_core import LossSecondMoment, uniform_times
-    >>> from diffusion_core.training import AdaptiveTimes
-    >>> isinstance(LossSecondMoment(10), AdaptiveTimes), isinstance(uniform_times, AdaptiveTimes)
-    (True, False)
+    >>> import torch
+    >>> from diffusion_core import LinearVP, LossSecondMoment
+    >>> t, losses = torch.linspace(0.25, 1, 4), torch.tensor([3.0, 1.0, 1.0, 1.0])
+    >>> times = LossSecondMoment(steps=4, history=1)
+    >>> times.update(t, losses)
+    >>> drawn = times(LinearVP(), 1000, torch.Generator().manual_seed(0))
+    >>> round((drawn == 0.25).double().mean().item(), 1)
+    0.5
+    >>> (times.weights(t) * losses).round(decimals=2).tolist()  # at each t the plain mean
+    [1.5, 1.5, 1.5, 1.5]
     """
 
     def __call__(self, schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor: ...
@@ -34,8 +41,10 @@ def drop_labels(label: Tensor, rate: float, null: int, generator: torch.Generato
 
     >>> import torch
     >>> from diffusion_core.training import drop_labels
-    >>> label = drop_labels(torch.zeros(10_000, dtype=torch.long), 0.1, null=10, generator=torch.Generator().manual_seed(0))
-    >>> label.unique().tolist(), round((label == 10).float().mean().item(), 1)
+    >>> label = torch.zeros(10_000, dtype=torch.long)
+    >>> seeded = torch.Generator().manual_seed(0)
+    >>> dropped = drop_labels(label, 0.1, null=10, generator=seeded)
+    >>> dropped.unique().tolist(), round((dropped == 10).float().mean().item(), 1)
     ([0, 10], 0.1)
     """
     where = generator.device if generator is not None else label.device

@@ -36,10 +36,12 @@ def load(path: str | Path, denoiser: Denoiser, average: bool = True) -> Denoiser
     >>> from diffusion_core import MLP, Denoiser, Straight, fit, targets
     >>> from diffusion_core.training import load
     >>> build = lambda: Denoiser(MLP(2, width=8), Straight(), targets.velocity)
+    >>> x0 = torch.zeros(10, 2)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     average, losses = fit(build(), torch.zeros(10, 2), steps=3, batch_size=4, checkpoint=folder)
+    ...     average, losses = fit(build(), x0, steps=3, batch_size=4, checkpoint=folder)
     ...     loaded = load(folder, build())
-    >>> all(torch.equal(a, b) for a, b in zip(loaded.parameters(), average.parameters()))
+    >>> pairs = zip(loaded.parameters(), average.parameters())
+    >>> all(torch.equal(a, b) for a, b in pairs)
     True
     """
     file = Path(path) / NAME if Path(path).is_dir() else Path(path)

@@ -32,10 +32,12 @@ class Diverged(FloatingPointError):
     >>> from diffusion_core import MLP, Denoiser, LinearVP, fit, targets
     >>> from diffusion_core.training import Diverged
     >>> too_steep = lambda schedule, t, target: torch.tensor(float("inf"))
+    >>> denoiser = Denoiser(MLP(2, width=8), LinearVP(), targets.v)
     >>> try:
-    ...     fit(Denoiser(MLP(2, width=8), LinearVP(), targets.v), torch.randn(100, 2), steps=5, weight=too_steep)
+    ...     fit(denoiser, torch.randn(100, 2), steps=5, weight=too_steep)
     ... except Diverged as error:
-    ...     print(error.step, len(error.losses), all(p.isfinite().all() for p in error.denoiser.parameters()))
+    ...     finite = all(p.isfinite().all() for p in error.denoiser.parameters())
+    ...     print(error.step, len(error.losses), finite)
     0 0 True
     """
 

@@ -98,7 +98,8 @@ def load_run(folder: str | Path, average: bool = True) -> Denoiser:
     >>> from diffusion_core.training import load_run
     >>> from diffusion_core.training.command import main
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     status = main(["moons", "--output", folder, "--steps", "2", "--network", "MLP(width=8)", "--quiet"])
+    ...     told = "moons --steps 2 --network MLP(width=8) --quiet".split()
+    ...     status = main([*told, "--output", folder])
     ...     denoiser = load_run(folder)
     >>> status, denoiser(torch.zeros(5, 2), 0.5).shape
     (0, torch.Size([5, 2]))
