@@ -3,9 +3,12 @@
 Every process leaves what it saw and what it ended with in FOLDER, in files named by its rank.
 """
 
+import atexit
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +83,29 @@ def resume(folder: Path, die_in: str) -> None:
     train(folder, "float64", checkpoint="run", checkpoint_every=4)
 
 
+def restart(folder: Path) -> None:
+    """The second process is killed in the first life of the run, and comes late in the next, so that the first looks for it where it no longer is."""
+    first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+
+    def die_in_step(self, parameters, norm):
+        if first_life and RANK == 1 and len(gradients) == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return clip_what_was_noted(self, parameters, norm)
+
+    if RANK == 1 and not first_life:
+        time.sleep(2)
+    Accelerator.clip_grad_norm_ = die_in_step
+    train(folder, "float64", checkpoint=folder / "run", checkpoint_every=4)
+
+
+def end(folder: Path) -> None:
+    """A plain script: whether the group still stands at the end is looked at last, since what is registered first runs last."""
+    atexit.register(lambda: (folder / f"end.{RANK}").write_text("stands" if torch.distributed.is_initialized() else "left"))
+    denoiser, data, given = setting("float32")
+    fit(denoiser, data, 2, **given)
+    assert torch.distributed.is_initialized()
+
+
 def with_own_noise(denoiser, x0, t, weight, generator):
     return torch.randn(x0.shape, generator=generator)
 
@@ -140,4 +166,4 @@ def fail(folder: Path, how: str) -> None:
 if __name__ == "__main__":
     Accelerator.clip_grad_norm_ = clip_what_was_noted
     place, task, *rest = sys.argv[1:]
-    {"train": train_all, "resume": resume, "refuse": refuse, "fail": fail}[task](Path(place), *rest)
+    {"train": train_all, "resume": resume, "restart": restart, "end": end, "refuse": refuse, "fail": fail}[task](Path(place), *rest)

@@ -77,6 +77,23 @@ def test_a_run_of_one_process_goes_on_with_two_and_the_first_alone_writes(traine
         assert torch.equal(pair[0][name], pair[1][name]) and apart(whole[name], pair[0][name]) < 1e-12, name
 
 
+def test_torchrun_starts_a_killed_run_anew_and_it_ends_where_it_would_have(trained, tmp_path):
+    """One of two processes is killed after step 6 of 12: both are started again, go on at the checkpoint of step 4 and end with the same bits."""
+    done = start([*TORCHRUN, "--max-restarts=1"], tmp_path, "restart", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    for again, straight in zip(results(tmp_path, "float64", 2), results(trained, "float64", 2)):
+        assert again["batches"].shape[0] == 8 and torch.equal(again["batches"], straight["batches"][4:])
+        for name in ("raw", "average", "losses", "learned"):
+            assert torch.equal(again[name], straight[name]), name
+
+
+def test_a_plain_script_leaves_the_group_at_its_end(tmp_path):
+    done = start(TORCHRUN, tmp_path, "end")
+    assert done.returncode == 0 and "destroy_process_group" not in done.stderr, done.stderr
+    assert [(tmp_path / f"end.{rank}").read_text() for rank in (0, 1)] == ["left", "left"]
+
+
 # the error of the first process, and of the second where it is another
 REFUSED = {
     "other data": ("ValueError: fit: processes [1] were called with other data or settings than process 0",),

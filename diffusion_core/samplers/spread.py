@@ -1,7 +1,5 @@
 r"""Sampling over processes: many samples in batches, each batch drawn by one process, the same samples however many processes there are."""
 
-import atexit
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_core.devices import device
+from diffusion_core import group
 from diffusion_core.doors import drawn_on, require_count
-from diffusion_core.extras import needing
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool)
@@ -43,7 +40,7 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
     """
     n, batch_size = require_count(n, "spread: n"), require_count(batch_size, "spread: batch_size")
     where = torch.device(drawn_on(generator) or "cpu")
-    state = _processes()
+    state = group.enter("sampling over processes")
     seed = torch.randint(2**62, (1,), generator=generator, device=where)
     if state is not None:
         seed = _broadcast(seed, 0, state)
@@ -59,23 +56,6 @@ def spread(draw: Draw, n: int, batch_size: int = 256, generator: torch.Generator
         if drawn[k].shape[:1] != batches[k].shape or drawn[k].shape[1:] != first.shape[1:] or drawn[k].dtype != first.dtype:
             raise ValueError(f"spread: draw returned {drawn[k].dtype} {tuple(drawn[k].shape)} for the {len(batches[k])} samples of batch {k}; expected one sample for each of its rows, of one dtype and one shape in all batches")
     return torch.cat([drawn[k] for k in range(len(batches))]) if state is None else _gathered(drawn, batches, state)
-
-
-def _processes() -> Any:
-    """accelerate's state of the processes, or None where this is the only one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return None
-    with needing("sampling over processes", extra="train"):
-        from accelerate import PartialState
-    if not torch.distributed.is_initialized():
-        atexit.register(_leave)
-    return PartialState(cpu=device().type == "cpu")
-
-
-def _leave() -> None:
-    """Dissolve the group before the interpreter goes: its threads, left alone, may abort the exit."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _broadcast(value: Tensor, source: int, state: Any) -> Tensor:

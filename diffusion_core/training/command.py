@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_core import group
 from diffusion_core.data import CLASS_NAMES, images, toy
 from diffusion_core.data.toys import TOYS
 from diffusion_core.denoiser import Denoiser
@@ -65,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, MEANT_OTHERWISE)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    group.leave()
     return 0
 
 
@@ -240,6 +240,7 @@ def _speaker(quiet: bool) -> Callable[[str], None]:
 
 def _complain(error: Any, status: int) -> int:
     """One line on stderr; a process that is not the first says which it is."""
+    group.stay()
     who = f"process {_rank()}: " if _rank() else ""
     print(f"python -m diffusion_core.training: {who}{' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return status

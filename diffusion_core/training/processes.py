@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_core import group
 from diffusion_core.devices import device
 from diffusion_core.extras import needing
 
@@ -45,6 +46,7 @@ def join() -> Any:
     with needing("fit", extra="train"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which accelerate imports, misses ipywidgets
         from accelerate import Accelerator
+    group.enter("fit")
     return Accelerator(cpu=device().type == "cpu", mixed_precision="no")
 
 
