@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.distributed_c10d import _get_default_store
 
 from diffusion_core import MLP, Denoiser, LinearVP, LossSecondMoment, UNet, fit, losses, targets
 from diffusion_core.progress import Line
@@ -84,18 +84,19 @@ def resume(folder: Path, die_in: str) -> None:
 
 
 def restart(folder: Path) -> None:
-    """The second process is killed in the first life of the run, and comes late in the next, so that the first looks for it where it no longer is."""
-    first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    """The second process is killed in the first life of the run. Each notes whether its group in the next still sees what that of the first has left in the launcher's store."""
+    first_life, mark = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0", "left by the first life"
 
     def die_in_step(self, parameters, norm):
-        if first_life and RANK == 1 and len(gradients) == 6:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if first_life and len(gradients) == 6:
+            _get_default_store().set(mark, "")
+            if RANK == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
         return clip_what_was_noted(self, parameters, norm)
 
-    if RANK == 1 and not first_life:
-        time.sleep(2)
     Accelerator.clip_grad_norm_ = die_in_step
     train(folder, "float64", checkpoint=folder / "run", checkpoint_every=4)
+    (folder / f"sees.{RANK}").write_text(str(_get_default_store().check([mark])))
 
 
 def end(folder: Path) -> None:
