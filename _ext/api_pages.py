@@ -110,20 +110,27 @@ def _chapters(entry: Entry) -> str:
 
 def room_text(room: str) -> str:
     """A room as MyST: what its own docstring says, then file by file its names, under what the file's docstring says."""
-    module = api_names.module_of(room)
     known = functools.partial(api_links.resolve, room=room)
     parts = [] if room in api_names.by_path() else [f":::{{py:module}} diffusion_core.{room}\n:::"]  # `pretrained` is a function too
     parts.append(":::{py:currentmodule} diffusion_core\n:::")
-    parts.append(as_myst(module.__doc__ or "", chapter=chapter, name=known))
+    parts.append(as_myst(_head(room), chapter=chapter, name=known))
     parts += _types(room)
-    home = room
+    home, introduced = room, {room}
     for entry in ordered_entries(room):
         if entry.module != home:
             home = entry.module
-            file = f"`{home.replace('.', '/')}.py`"
-            parts.append(f":::{{container}} api-file\n{file}\n\n{as_myst(api_names.module_of(home).__doc__ or '', chapter=chapter, name=known)}\n:::")
+            said = "" if home in introduced else f"\n\n{as_myst(api_names.module_of(home).__doc__ or '', chapter=chapter, name=known)}"
+            introduced.add(home)
+            parts.append(f":::{{container}} api-file\n`{home.replace('.', '/')}.py`{said}\n:::")
         parts.append(entry_text(entry))
     return "\n\n".join(parts)
+
+
+def _head(room: str) -> str:
+    """The docstring of a room, without its name where it begins with that: the heading above says it."""
+    doc = api_names.module_of(room).__doc__ or ""
+    said = re.sub(rf"^{room.replace('_', ' ')}: ", "", doc, flags=re.IGNORECASE)
+    return said[:1].upper() + said[1:]
 
 
 def _types(room: str) -> list[str]:
@@ -179,11 +186,10 @@ def map_text() -> str:
 
 
 def _room_box(room: str) -> str:
-    doc = " ".join((api_names.module_of(room).__doc__ or "").split("\n\n")[0].split())
-    said = re.sub(rf"^{room.replace('_', ' ')}: ", "", re.split(r"(?<=\.) ", doc)[0], flags=re.IGNORECASE)
+    said = re.split(r"(?<=\.) ", " ".join(_head(room).split("\n\n")[0].split()))[0]
     names = ", ".join(f"{{py:obj}}`{entry.name} <diffusion_core.{entry.path}>`" for entry in ordered_entries(room) if not entry.is_constant)
     below = ", ".join(f"{{doc}}`{other} </{page_of(other)}>`" for other in api_names.stands_on(room))
-    lines = [f"**{{doc}}`{room} </{page_of(room)}>`**", as_myst(said[:1].upper() + said[1:]), names, f"Stands on {below}." if below else ""]
+    lines = [f"**{{doc}}`{room} </{page_of(room)}>`**", as_myst(said), names, f"Stands on {below}." if below else ""]
     return f":::::{{container}} api-box\n{chr(10).join(f'{line}{chr(10)}' for line in lines if line)}:::::\n"
 
 

@@ -1,5 +1,6 @@
 """A docstring as MyST Markdown: formulas, code and lists stay, arguments become a list, examples code, "chapter 06" and names in backticks links."""
 
+import ast
 import inspect
 import re
 import textwrap
@@ -30,7 +31,7 @@ def _block(block: str, parameters: Collection[str], chapter: Link, name: Link) -
     if lines[0].lstrip().startswith(">>>"):
         return fenced("pycon", "\n".join(_narrow(line) for line in textwrap.dedent(block).splitlines()))
     if all(line.startswith("    ") for line in lines):
-        return fenced("python", textwrap.dedent(block))
+        return fenced(_language(textwrap.dedent(block)), textwrap.dedent(block))
     if TABLE.match(lines[0]):
         return "\n".join(_inline(line, chapter, name) for line in lines)
     return _items(_inline("\n".join(lines), chapter, name), parameters)
@@ -40,6 +41,14 @@ def _narrow(line: str) -> str:
     """A line of an example that is wider than the column has its comment above it."""
     found = COMMENT.fullmatch(line)
     return f">>> # {found[2]}\n{found[1]}" if found and len(line) > COLUMN else line
+
+
+def _language(block: str) -> str:
+    try:
+        ast.parse(block)
+    except SyntaxError:  # a sketch, `x -> patches -> head`
+        return "text"
+    return "python"
 
 
 def fenced(language: str, code: str) -> str:

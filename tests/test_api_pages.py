@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import io
 import json
 import pathlib
@@ -42,6 +43,7 @@ def page(number: str) -> str | None:
         ("Two:\n\n    >>> 1 + 1\n    2\n\n    Done.", "Two:\n\n~~~~~{code-block} pycon\n>>> 1 + 1\n2\n~~~~~\n\nDone."),
         (f">>> f(x)  # {'y' * 80}\n2  # not code", f"~~~~~{{code-block}} pycon\n>>> # {'y' * 80}\n>>> f(x)\n2  # not code\n~~~~~"),
         ("Use:\n\n        f(x)\n\n    Done.", "Use:\n\n~~~~~{code-block} python\nf(x)\n~~~~~\n\nDone."),
+        ("Drawn:\n\n        x -> y\n          -> z\n\n    Done.", "Drawn:\n\n~~~~~{code-block} text\nx -> y\n  -> z\n~~~~~\n\nDone."),
         ("See `ddim(...)`, `x`.", "See {py:obj}`ddim(...) <diffusion_core.ddim>`, `x`."),
     ],
 )
@@ -150,6 +152,18 @@ def test_a_room_says_what_its_short_names_of_types_are_and_where_a_file_begins()
     assert "`Denoise` is `Callable[..., Tensor]`" in text
     files = [entry.module for entry in api_pages.ordered_entries("samplers")]
     assert [text.count(f"\n`{file.replace('.', '/')}.py`\n") for file in dict.fromkeys(files)] == [1] * len(set(files))
+
+
+@pytest.mark.parametrize("room", api_names.rooms())
+def test_what_a_file_is_about_stands_once_on_its_page(room: str) -> None:
+    text, known = api_pages.room_text(room), functools.partial(api_links.resolve, room=room)
+    for module in {entry.module for entry in api_pages.ordered_entries(room)} - {room}:
+        assert text.count(as_myst(api_names.module_of(module).__doc__, chapter=api_pages.chapter, name=known)) == 1, module
+
+
+def test_a_room_does_not_repeat_its_heading() -> None:
+    assert api_pages.room_text("samplers").split("\n\n")[2].startswith("Generators that walk a grid of times")
+    assert "Samplers: " not in api_pages.room_text("samplers")
 
 
 @pytest.mark.parametrize("entry", [entry for entry in api_names.all_entries() if entry.is_constant], ids=lambda entry: entry.path)

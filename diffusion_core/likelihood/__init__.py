@@ -1,4 +1,4 @@
-"""Likelihoods: variational bounds (`bounds`), the exact one of the probability flow (`flow`), Gaussians (`gaussians`) and bits a dimension (`units`)."""
+"""Likelihood: variational bounds (`bounds`), the exact value under the probability flow (`flow`), Gaussians (`gaussians`) and bits a dimension (`units`)."""
 
 from .bounds import VLB, ContinuousVLB, continuous_vlb, vlb
 from .flow import ODELikelihood, ode_decode, ode_encode, ode_log_likelihood

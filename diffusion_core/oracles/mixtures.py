@@ -1,4 +1,4 @@
-"""Gaussians and mixtures of Gaussians, at every point of every Gaussian path."""
+"""Gaussians and mixtures of Gaussians."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-r"""Schedules: functions `t -> (alpha, sigma)` of the Gaussian path $x_t=\alpha_tx_0+\sigma_t\epsilon$, and all that follows from them."""
+r"""Schedules: functions `t -> (alpha, sigma)` of the Gaussian path $x_t=\alpha_tx_0+\sigma_t\epsilon$, and all that follows from them.
+
+A schedule is the one argument that samplers, losses and likelihoods have in common.
+"""
 
 from diffusion_core.schedules.base import Posterior, Schedule, double, normal_like, per_sample
 from diffusion_core.schedules.discrete import DDPM, cosine_betas, linear_betas, scaled_linear_betas

@@ -1,6 +1,6 @@
 r"""The Gaussian path $x_t = \alpha_t x_0 + \sigma_t\epsilon$, $\epsilon\sim\mathcal N(0, I)$, $t=0$ data, $t=1$ noise.
 
-A schedule is a function `t -> (alpha, sigma)`. A family says in `_alpha` and `_sigma2` what the two are, in `_time` how to invert the
+A family, yours too, is a subclass of `Schedule` that says in `_alpha` and `_sigma2` what the two are, in `_time` how to invert the
 log-SNR; everything else (rates, drift, diffusion, transitions, posteriors) is derived here, in float64, and cast to the dtype of `t` last.
 """
 

@@ -1,4 +1,8 @@
-"""Training: one loop for a spiral on a laptop and for images on several GPUs."""
+"""Training: one loop for a spiral on a laptop and for images on several GPUs.
+
+`fit` is called in a script or a notebook; `python -m diffusion_core.training --help` says how to train from the shell, and `load_run` brings
+the result of that into a notebook.
+"""
 
 from diffusion_core.training.batches import AdaptiveTimes, Data, drop_labels
 from diffusion_core.training.checkpoint import load
