@@ -154,7 +154,9 @@ def transport(denoise: Denoise, source: Schedule, target: Schedule) -> Denoise:
 def score_at(denoise: Denoise, schedule: Schedule, t: Tensor | float) -> Callable[[Tensor], Tensor]:
     r"""The score of the noised data at time t, $x\mapsto\nabla\log p_t(x)=(\alpha\hat x_0(x,t)-x)/\sigma^2$: Tweedie's formula, read backwards.
 
-    t: scalar or (B,). For the functions of `score_matching` and `langevin`. Raises ValueError where sigma = 0, and for a denoiser of another path.
+    A field for the functions of `score_matching` and for `langevin`.
+
+    t: scalar or (B,). Raises ValueError where sigma = 0, and for a denoiser of another path.
 
     >>> import torch
     >>> from diffusion_core import CosineVP, ring, score_at

@@ -34,7 +34,9 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
     r"""$w\,c_y^2\,\|\hat y(x_t,t)-y\|^2/D$ with $x_t=\alpha x_0+\sigma\epsilon$, $y=a\,x_0+b\,\epsilon$: (B,), unreduced, the mean over the D coordinates.
 
     x0: (B, *D). t: scalar or (B,). weight: `snr`, `uniform`, `min_snr(5.)` ...; None is the plain $\|\hat y-y\|^2/D$: for the noise target, DDPM's
-    L_simple. The noise comes from `generator`, on its device. cond goes to the network.
+    L_simple.
+
+    The noise comes from `generator`, on its device. cond goes to the network.
 
     >>> import torch
     >>> from diffusion_core import MLP, Denoiser, LinearVP, denoising_loss, targets

@@ -13,7 +13,9 @@ from diffusion_core.schedules import per_sample
 class Empirical(Oracle):
     r"""The empirical measure of a data set, $\frac1N\sum_i\delta_{x_i}$: noised, a mixture of N equal Gaussians.
 
-    data: (N, *D). Its exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
+    data: (N, *D).
+
+    The exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
     is what a network that memorizes would be (chapter 27). Everything asks for sigma > 0. Distances are summed in float64.
 
     >>> import torch

@@ -18,8 +18,10 @@ class GaussianMixture(Oracle):
     r"""$\sum_kw_k\,\mathcal N(\mu_k,\Sigma_k)$.
 
     means: (K, *D). covariances: a number, (K,) isotropic, (K, *D) diagonal or (K, d, d) full, d the number of coordinates.
-    weights: (K,), positive, equal when absent; they are normalized. Parameters are kept in float64, results come in the dtype of x.
-    Raises ValueError for shapes that do not fit, for means that are not finite and for covariances that are not positive definite.
+    weights: (K,), positive, equal when absent; they are normalized.
+
+    Parameters are kept in float64, results come in the dtype of x. Raises ValueError for shapes that do not fit, for means that are not finite
+    and for covariances that are not positive definite.
 
     >>> import torch
     >>> from diffusion_core import GaussianMixture

@@ -13,10 +13,12 @@ from diffusion_core.schedules.preserving import CosineVP
 
 
 class DDPM(Schedule):
-    r"""$\alpha_{i/N}^2=\bar\alpha_i=\prod_{j\le i}(1-\beta_j)$, $\sigma^2=1-\alpha^2$, $\log\alpha^2$ linear in t between knots. Ho et al. 2020, eq. 2-4.
+    r"""$\alpha_{i/N}^2=\bar\alpha_i=\prod_{j\le i}(1-\beta_j)$, $\sigma^2=1-\alpha^2$, $\log\alpha^2$ linear in t between knots. Ho et al. 2020, eq. 2 and 4.
 
-    betas: N variances inside (0, 1), noise growing with the index; array index i - 1 holds $\beta_i$. With the posterior variance the
-    last step of sampling is noiseless by itself, since $\sigma(0)=0$. At a knot, the rates are those of the interval that begins there.
+    betas: N variances inside (0, 1), noise growing with the index; array index i - 1 holds $\beta_i$.
+
+    With the posterior variance the last step of sampling is noiseless by itself, since $\sigma(0)=0$. At a knot, the rates are those of the interval
+    that begins there.
 
     >>> from diffusion_core import DDPM
     >>> schedule = DDPM([0.1, 0.2, 0.3])
