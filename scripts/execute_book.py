@@ -61,8 +61,8 @@ def normalize(nb: NotebookNode) -> NotebookNode:
     return nb
 
 
-def execute(path: pathlib.Path) -> None:
-    """Run one notebook in a fresh kernel and write it back, normalized. Raises CellExecutionError and writes nothing when a cell fails."""
+def run(path: pathlib.Path) -> NotebookNode:
+    """The notebook as it is after a run in a fresh kernel; the file stays as it is. Raises CellExecutionError when a cell fails."""
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(
         nb,
@@ -73,7 +73,12 @@ def execute(path: pathlib.Path) -> None:
         resources={"metadata": {"path": path.parent}},
     )
     client.execute()
-    nbformat.write(normalize(nb), path)
+    return nb
+
+
+def execute(path: pathlib.Path) -> None:
+    """Run one notebook and write it back, normalized. Raises CellExecutionError and writes nothing when a cell fails."""
+    nbformat.write(normalize(run(path)), path)
 
 
 def main() -> int:

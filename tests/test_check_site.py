@@ -4,12 +4,15 @@ import pathlib
 
 import check_site
 import pytest
+import site_visitor
 
 GOOD = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>A page</title><style>html[data-theme=dark] body { background: #111; color: #eee } a, button { color: inherit; background: none } p { transition: color 9s }</style>
 <script>function flip() { const d = document.documentElement.dataset; d.theme = d.theme === "light" ? "dark" : "light" }</script></head><body>
 <main><article><h1 id="top">A page</h1><p>Text with <a href="#top">a link</a>.</p>
 <button class="theme-switch-button" onclick="flip()">Theme</button>
+<button class="search-button" onclick="document.querySelector('[type=search]').focus()">Search</button>
+<form action="search.html"><input type="search" name="q" aria-label="The word"></form>
 <figure class="scrub"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" alt="one" width="9" height="9"><img alt="two" width="9" height="9"
 src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=" hidden><input type="range" min="0" max="1" value="0" aria-label="Time" aria-valuetext="one"
 oninput="this.closest('.scrub').querySelectorAll('img').forEach((m, i) => m.hidden = i != this.value); this.setAttribute('aria-valuetext', this.value)"></figure>
@@ -37,6 +40,10 @@ BREAKS = {
     "a scrub strip shows frames": ("m.hidden = i != this.value", "m.hidden = i > 0"),
     "a scrub strip announces": ("this.setAttribute('aria-valuetext', this.value)", ""),
     "a scrub strip without its one slider": ('type="range"', 'type="number"'),
+    "first content after": ("<title>", "<script>for (const t = Date.now(); Date.now() - t < 1500;);</script><title>"),
+    "a mouse can click it and the keyboard cannot reach it: span.hand": ("<p>Text", '<span class="hand" style="cursor: pointer">Press</span><p>Text'),
+    "a mouse can click it and the keyboard cannot reach it: a": ("<p>Text", '<a href="#top" tabindex="-1">Up</a><p>Text'),
+    "a folded part stays closed": ("<p>Text", '<details><summary onkeydown="event.preventDefault()">More</summary>Folded.</details><p>Text'),
 }
 DEAD_BUTTON = ("d.theme === ", "true || ")
 
@@ -78,9 +85,36 @@ def test_each_problem_is_found(found: list[str], page: int, problem: str) -> Non
 
 
 def test_a_dead_search_and_a_dead_theme_button_are_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_site, "SEARCH_TIMEOUT", 500)
+    monkeypatch.setattr(site_visitor, "SEARCH_TIMEOUT", 500)
     found = look(build(tmp_path, broken(*DEAD_BUTTON), search=SEARCH.replace("<li>a page</li>", "")))
-    assert len(found) == 2 and "found nothing" in found[0] and "three clicks on the theme button" in found[1], found
+    assert len(found) == 4 and all("found nothing" in line for line in found[::2]) and all("the theme button, pressed three times" in line for line in found[1::2]), found
+    assert [line.startswith("from the folder: ") for line in found] == [False, False, True, True]
+
+
+NEED_A_SERVER = {
+    "console: ": '<script type="module" src="empty.js"></script>',
+    "a picture is not loaded: dot": '<img src="/dot.svg" alt="dot">',
+}
+
+
+@pytest.mark.parametrize("problem", NEED_A_SERVER)
+def test_what_needs_a_server_is_found(tmp_path: pathlib.Path, problem: str) -> None:
+    (tmp_path / "empty.js").write_text("", encoding="utf-8")
+    (tmp_path / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>', encoding="utf-8")
+    found = look(build(tmp_path, broken("Text with", f"{NEED_A_SERVER[problem]}Text with")))
+    assert any(line.startswith(f"from the folder: page00.html: {problem}") for line in found), found
+    assert all(line.startswith("from the folder") for line in found), found
+
+
+def test_a_trap_for_the_tab_key_is_found(tmp_path: pathlib.Path) -> None:
+    trap = """<input aria-label="Trap" onkeydown="if (event.key === 'Tab') event.preventDefault()">"""
+    found = look(build(tmp_path, broken("<p>Text", f"{trap}<p>Text")))
+    assert len(found) == 1 and found[0].startswith("from the folder: page00.html: Tab reaches "), found
+
+
+def test_the_pages_that_are_read_from_the_folder(tmp_path: pathlib.Path) -> None:
+    build(tmp_path, "plain", "plain", GOOD, '<figure class="motion"></figure>', GOOD)
+    assert site_visitor.pages_for_folder(tmp_path) == ["page00.html", "page02.html", "page03.html"]
 
 
 def test_broken_links(tmp_path: pathlib.Path) -> None:
@@ -98,10 +132,3 @@ def test_without_a_chromium(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CI", ci)
     assert check_site.main() == status
     assert "Browser check skipped: no Chromium" in capsys.readouterr().out
-
-
-def test_pages_made_by_sphinx_are_left_out_and_a_folders_index_is_not(tmp_path: pathlib.Path) -> None:
-    for page in ("index.html", "genindex.html", "_static/frame.html", "book/intro.html", "book/package/api/index.html"):
-        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / page).write_text("", encoding="utf-8")
-    assert check_site.pages_of(tmp_path) == ["book/intro.html", "book/package/api/index.html"]
