@@ -6,7 +6,7 @@ SITE := _build/html
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read lint test flakes execute bench mutants
+.PHONY: help setup book read pdf lint test flakes execute times bench mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ book: $(READY) ## build the HTML book from the stored outputs
 read: book ## build the book, serve it on this machine, open a browser
 	@$(BIN)/python scripts/read_book.py $(SITE)
 
+pdf: $(READY) ## build the PDF of the whole book (some minutes; names what is missing: LaTeX, fonts)
+	@$(BIN)/python scripts/build_pdf.py
+
 lint: $(READY) ## check names, imports and types (ruff, mypy): seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,6 +47,9 @@ flakes: $(READY) ## the unit tests five times with one thread and five with two,
 
 execute: $(READY) ## run the notebooks again in place, on the CPU (all, or NB=book/ground/00_start_here.ipynb)
 	$(BIN)/python scripts/execute_book.py $(NB)
+
+times: $(READY) ## measure how long the notebooks run (all, or NB=...), for the pages that state it
+	$(BIN)/python scripts/time_book.py $(NB)
 
 bench: $(READY) ## measure training, sampling, learning and import against diffusers, on this machine
 	@for script in training_step sampler_overhead score_error_2d import_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
