@@ -28,7 +28,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def as_typed(line: str) -> str:
     """A line of the recipe for this interpreter: `make execute NB=x` is what the Makefile says that it is; a browser is not opened."""
-    command = line.split("#")[0].strip().replace("make execute NB=", ".venv/bin/python scripts/execute_book.py ").replace("make read", "")
+    command = line.split("#")[0].strip().replace("make read", "")
+    for target, script in (("execute", "execute_book"), ("times", "time_book")):
+        command = command.replace(f"make {target} NB=", f".venv/bin/python scripts/{script}.py ")
     return command.replace(".venv/bin/", f"{pathlib.Path(sys.executable).parent.as_posix()}/")
 
 
