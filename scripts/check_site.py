@@ -4,8 +4,8 @@ On disk: each internal link, anchor, picture, script and style sheet exists, and
 page: the first content stands within a second, no request leaves this machine, the console shows no error, every formula is rendered, axe-core finds no
 violation of WCAG 2.1 A and AA (on a desktop and on a phone, colors in the light and in the dark theme), nothing is wider than a tablet or a phone, every
 scrub strip answers the arrow keys, every fold opens by Enter, and what can be clicked takes the focus. Then once, by keys alone: the search finds a page,
-the theme button switches themes. And some pages are read from the folder, without a server: formulas, pictures, strips, search, each tab stop in turn.
-Several browsers share the pages, one a core, four at most.
+the theme button switches themes. And some pages are read from the folder, without a server: formulas, pictures, strips, search, each tab stop in turn, and
+what they are on paper. Several browsers share the pages, one a core, four at most.
 
 Exit status 0 when all of it holds. Without a Chromium the browser part is skipped with a printed reason; with the variable CI set, that fails.
 """

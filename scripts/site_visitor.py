@@ -66,6 +66,17 @@ STRIP_STATE = """strip => ({shown: [...strip.querySelectorAll('img')].flatMap((i
   says: strip.querySelector('input[type=range]').getAttribute('aria-valuetext')})"""
 FIRST_CONTENT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 NOT_LOADED = "() => [...document.images].filter(e => e.loading !== 'lazy' && !(e.complete && e.naturalWidth)).map(e => e.alt || e.src.slice(0, 80))"
+ON_PAPER = """() => {
+  dispatchEvent(new Event('beforeprint'));
+  const around = [...document.querySelectorAll('.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .copybtn, .scrub button')].filter(e => e.checkVisibility());
+  const folded = [...document.querySelectorAll('article details:not([open]), article .toggle-hidden')];
+  const wide = [...document.querySelectorAll('article pre')].filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1);
+  const found = [[around, 'is printed'], [folded, 'stays folded'], [wide, 'is cut off']].flatMap(([all, what]) =>
+    all.map(e => `${e.tagName.toLowerCase()}.${e.className} ${what}: ${e.textContent.trim().slice(0, 40)}`));
+  if (document.documentElement.dataset.theme === 'dark') found.push('the dark theme is printed');
+  dispatchEvent(new Event('afterprint'));
+  return found;
+}"""
 SEARCH_BUTTON = "button.search-button__button:visible, button.search-button:visible"
 THEME = "() => [document.documentElement.dataset.theme, getComputedStyle(document.body).backgroundColor]"
 
@@ -162,6 +173,7 @@ class Visitor:
                 visitor.say(f"a picture is not loaded: {picture}")
             for strip in visitor.page.locator(".scrub").all():
                 visitor.scrub(strip)
+            visitor.print_it()
             for problem in [*keyboard.open_folds(visitor.page), *keyboard.walk(visitor.page)]:
                 visitor.say(problem)
             print(f"{address} from the folder: {formulas} formulas")
@@ -208,6 +220,15 @@ class Visitor:
             self.say(f"a scrub strip shows frames {before['shown']} and after an arrow key {after['shown']}; expected one, then another")
         if before["says"] == after["says"]:
             self.say(f"a scrub strip announces {after['says']!r} before and after an arrow key")
+
+    def print_it(self) -> None:
+        """On paper, from the dark theme: nothing around the text, nothing folded, nothing cut off."""
+        self.wear("dark")
+        self.page.emulate_media(media="print")
+        for problem in self.page.evaluate(ON_PAPER):
+            self.say(f"on paper {problem}")
+        self.page.emulate_media(media="screen")
+        self.wear("light")
 
     def search(self, address: str, word: str) -> None:
         """From a page, by keys alone: the search button, the word, Enter."""

@@ -8,7 +8,7 @@ import site_visitor
 
 GOOD = """<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>A page</title><style>html[data-theme=dark] body { background: #111; color: #eee } a, button { color: inherit; background: none } p { transition: color 9s }</style>
-<script>function flip() { const d = document.documentElement.dataset; d.theme = d.theme === "light" ? "dark" : "light" }</script></head><body>
+<script>addEventListener("beforeprint", () => document.documentElement.dataset.theme = "light"); function flip() { const d = document.documentElement.dataset; d.theme = d.theme === "light" ? "dark" : "light" }</script></head><body>
 <main><article><h1 id="top">A page</h1><p>Text with <a href="#top">a link</a>.</p>
 <button class="theme-switch-button" onclick="flip()">Theme</button>
 <button class="search-button" onclick="document.querySelector('[type=search]').focus()">Search</button>
@@ -110,6 +110,21 @@ def test_a_trap_for_the_tab_key_is_found(tmp_path: pathlib.Path) -> None:
     trap = """<input aria-label="Trap" onkeydown="if (event.key === 'Tab') event.preventDefault()">"""
     found = look(build(tmp_path, broken("<p>Text", f"{trap}<p>Text")))
     assert len(found) == 1 and found[0].startswith("from the folder: page00.html: Tab reaches "), found
+
+
+ON_PAPER = {
+    "on paper details. stays folded: More": ("<p>Text", "<details><summary>More</summary>Folded.</details><p>Text"),
+    "on paper nav.bd-sidebar-primary is printed": ("<p>Text", '<nav class="bd-sidebar-primary">Contents</nav><p>Text'),
+    "on paper pre. is cut off": ("<p>Text", '<pre tabindex="0" style="width: 200px; overflow: auto">' + "long " * 60 + "</pre><p>Text"),
+    "on paper the dark theme is printed": ('addEventListener("beforeprint"', 'addEventListener("never"'),
+}
+
+
+@pytest.mark.parametrize("problem", ON_PAPER)
+def test_what_is_wrong_on_paper_is_found(tmp_path: pathlib.Path, problem: str) -> None:
+    found = look(build(tmp_path, broken(*ON_PAPER[problem])))
+    assert [line for line in found if line.startswith(f"from the folder: page00.html: {problem}")], found
+    assert len(found) == 1, found
 
 
 def test_the_pages_that_are_read_from_the_folder(tmp_path: pathlib.Path) -> None:
