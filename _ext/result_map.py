@@ -25,6 +25,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
+LETTERS = {"alpha": "α", "beta": "β", "epsilon": "ε", "eta": "η", "lambda": "λ", "nu": "ν", "sigma": "σ", "tau": "τ", "theta": "θ", "varsigma": "ς"}
 LOOKS = {"ground": "ground", "variational": "variational", "score": "score", "sde": "sde", "unity": "unity"}
 WIDTH = 14  # characters of a line in a box
 BODY = re.compile(r"^```\{result-map\}[^\n]*\n(?::\w+:[^\n]*\n)*(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -43,6 +44,14 @@ def entries(body: str) -> tuple[list[dict[str, Any]], dict[int, list[str]]]:
 
 def wrapped(text: str) -> list[tuple[str, str]]:
     return [("name", line) for line in textwrap.wrap(text, WIDTH)]
+
+
+def plain(title: str) -> str:
+    """A title without markup, for the text of a link: `At $\\eta=1$` -> `At η=1`. ValueError where a command is not a letter."""
+    text = re.sub(r"\\(\w+) ?", lambda match: LETTERS.get(match[1], match[0]), title).replace("$", "")
+    if "\\" in text:
+        raise ValueError(f"the title {title!r} has no plain text; add its letters to LETTERS")
+    return text.replace("^2", "²")
 
 
 def number(notebook: pathlib.Path) -> str:
@@ -79,7 +88,7 @@ def result_list(body: str, root: pathlib.Path) -> str:
     ways = proof_graph.routes(known, names)
 
     def link(label: str) -> str:
-        return f"{{prf:ref}}`{names.get(label) or known[label].title or label} <{label}>`"
+        return f"{{prf:ref}}`{names.get(label) or plain(known[label].title) or label} <{label}>`"
 
     def used(start: str, end: str) -> str:
         between = ways[start, end]

@@ -193,6 +193,20 @@ MAP = """# Map
 """
 
 
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("One posterior", "One posterior"), (r"At $\eta=1$ it is", "At η=1 it is"), (r"see only $x/\alpha$", "see only x/α"), ("up to $h^2$", "up to h²"), ("", "")],
+)
+def test_the_text_of_a_link_is_plain(title: str, text: str) -> None:
+    assert result_map.plain(title) == text
+
+
+def test_every_title_has_a_plain_text() -> None:
+    assert not [label for label, result in KNOWN.items() if re.search(r"[$\\{}^]", result_map.plain(result.title))]
+    with pytest.raises(ValueError, match="has no plain text"):
+        result_map.plain(r"The $\frac12$")
+
+
 def as_notebook(title: str, text: str) -> str:
     cells = [{"cell_type": "markdown", "id": title, "metadata": {}, "source": f"# {title}\n\n{text}"}]
     return json.dumps({"cells": cells, "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "nbformat": 4, "nbformat_minor": 5})
