@@ -9,6 +9,7 @@ import io
 import pathlib
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
@@ -18,6 +19,9 @@ from sphinx.util.texescape import escape
 
 STYLE = pathlib.Path(__file__).resolve().parent.parent / "book/_static/book.css"
 MOST_FRAMES = 6
+INK = "#1b1f24"
+SVG = "http://www.w3.org/2000/svg"
+ElementTree.register_namespace("", SVG)
 VARIABLE = re.compile(r"var\((--[\w-]+)(?:,\s*([^)]+))?\)")
 COLOR_VARIABLE = re.compile(r"(--[\w-]+):\s*(#[0-9a-fA-F]{3,8});")
 
@@ -26,10 +30,8 @@ def frames_of(figure: Tag) -> list[tuple[Image.Image, str]]:
     """The frames of an animation or a scrub strip that go to paper, each with its label: six at most, first and last among them."""
     pictures = figure.find_all("img")
     if "scrub" in figure["class"]:
-        frames = [(decoded(picture), str(picture["data-label"])) for picture in evenly(pictures)]
-    else:
-        frames = [(frame.convert("RGB"), "") for frame in evenly(list(map(Image.Image.copy, ImageSequence.Iterator(decoded(pictures[0])))))]
-    return frames
+        return [(decoded(picture), str(picture["data-label"])) for picture in evenly(pictures)]
+    return [(frame, "") for frame in evenly([frame.copy() for frame in ImageSequence.Iterator(decoded(pictures[0]))])]
 
 
 def decoded(picture: Tag) -> Image.Image:
@@ -75,23 +77,25 @@ def light_style(css: str) -> str:
     return VARIABLE.sub(lambda match: colors.get(match[1], match[2] or "currentColor"), "\n".join(rules)).replace(".bd-article ", "")
 
 
-def drawing_latex(block: Tag, folder: pathlib.Path) -> str:
+def drawing_latex(html: str, folder: pathlib.Path) -> str:
     """A page's own drawing: an SVG file in `folder` with the light theme's colors in it, to be converted to the PDF that the text includes."""
-    svg = block.find("svg")
-    if svg is None:
+    drawn = re.search(r"<svg\b.*?</svg>", html, re.S)
+    if drawn is None:
         return ""
-    around = block.find("figure")
-    svg["class"] = " ".join([*(around.get("class", []) if around else []), *svg.get("class", [])])
-    svg["color"], svg["font-family"] = "#1b1f24", "TeX Gyre Heros, DejaVu Sans, sans-serif"
-    style = BeautifulSoup("<style></style>", "html.parser").style
-    style.string = light_style(STYLE.read_text(encoding="utf-8"))
+    block = BeautifulSoup(html, "html.parser")
+    around, caption = block.find("figure"), block.find("figcaption")
+    svg = ElementTree.fromstring(drawn[0])
+    svg.set("class", " ".join([*(around.get("class", []) if around else []), svg.get("class", "")]).strip())
+    svg.set("color", INK)
+    svg.set("font-family", "TeX Gyre Heros, DejaVu Sans, sans-serif")
+    style = ElementTree.Element(f"{{{SVG}}}style")
+    style.text = light_style(STYLE.read_text(encoding="utf-8"))
     svg.insert(0, style)
-    text = re.sub(r'\bviewbox="', 'viewBox="', str(svg)).replace("markerwidth", "markerWidth").replace("markerheight", "markerHeight").replace("refx", "refX").replace("refy", "refY")
+    text = ElementTree.tostring(svg, encoding="unicode")
     name = f"drawing-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-    caption = block.find("figcaption")
-    caption = f"\\bookcaption{{{escape(caption.get_text(' ', strip=True))}}}" if caption else ""
-    return f"\\begin{{bookframes}}\n\\bookdrawing{{{name}.pdf}}\n{caption}\n\\end{{bookframes}}\n"
+    said = f"\\bookcaption{{{escape(caption.get_text(' ', strip=True))}}}" if caption else ""
+    return f"\\begin{{bookframes}}\n\\bookdrawing{{{name}.pdf}}\n{said}\n\\end{{bookframes}}\n"
 
 
 class PrintMotion(SphinxPostTransform):
@@ -118,5 +122,5 @@ class PrintDrawings(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         for raw in list(self.document.findall(nodes.raw)):
-            if raw.get("format") == "html" and (latex := drawing_latex(BeautifulSoup(raw.astext(), "html.parser"), pathlib.Path(self.app.outdir))):
+            if raw.get("format") == "html" and (latex := drawing_latex(raw.astext(), pathlib.Path(self.app.outdir))):
                 raw.replace_self(nodes.raw("", latex, format="latex"))

@@ -15,6 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAME = "diffusion-from-first-principles"
 CUT_OFF = 20.0  # points that a line may stick out; the margin is wider
+SETTINGS = {"max_print_line": "10000", "LATEXOPTS": "", "XINDYOPTS": "-L english -C utf8 -M sphinx.xdy"}  # whole lines in the log; what Sphinx's own Makefile sets
 PROGRAMS = {"latexmk": "latexmk", "xelatex": "texlive-xetex", "xindy": "xindy", "rsvg-convert": "librsvg2-bin"}
 FILES = {
     "fncychap.sty": "texlive-latex-extra",
@@ -57,7 +58,7 @@ def faults(log: str) -> list[str]:
 def run(command: list[str], folder: pathlib.Path, log: pathlib.Path) -> int:
     """Run a command with its output in a file. TeX breaks no line of its log, so that it can be read."""
     with log.open("w", encoding="utf-8") as file:
-        return subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "max_print_line": "10000"}).returncode
+        return subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **SETTINGS}).returncode
 
 
 def main() -> int:
