@@ -134,12 +134,14 @@ def configure(app: Sphinx, config: Any) -> None:
         fontpkg="",
         geometry=r"\usepackage[a4paper,textwidth=15.6cm,textheight=24cm,headsep=8mm,footskip=12mm]{geometry}",
         maketitle=r"\booktitlepage",
+        tableofcontents=r"\sphinxtableofcontents\chapter{About this book}",
         sphinxsetup="verbatimwrapslines=true,verbatimforcewraps=true,verbatimhintsturnover=false",
         fvset=r"\fvset{fontsize=\footnotesize}",
     )
     elements["preamble"] = elements.get("preamble", "") + (HERE / "latex_pages.tex").read_text(encoding="utf-8")
     config["latex_documents"] = [(config["master_doc"], f"{TARGET}.tex", config["html_title"], config["author"], "jupyterBook")]
     config["latex_show_urls"] = "no"
+    config["latex_domain_indices"] = False
 
 
 def one_count(app: Sphinx) -> None:

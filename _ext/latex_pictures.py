@@ -19,6 +19,7 @@ from sphinx.util.texescape import escape
 
 STYLE = pathlib.Path(__file__).resolve().parent.parent / "book/_static/book.css"
 MOST_FRAMES = 6
+PAGE_WIDTH, PAGE_HEIGHT, LABEL_HEIGHT = 15.0, 20.0, 0.8  # centimeters
 INK = "#1b1f24"
 SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", SVG)
@@ -27,18 +28,19 @@ COLOR_VARIABLE = re.compile(r"(--[\w-]+):\s*(#[0-9a-fA-F]{3,8});")
 
 
 def frames_of(figure: Tag) -> list[tuple[Image.Image, str]]:
-    """The frames of an animation or a scrub strip that go to paper, each with its label: six at most, first and last among them."""
+    """The frames of an animation or a scrub strip that go to paper, each with its label: as many as fit a page, first and last among them."""
     pictures = figure.find_all("img")
+    most = room(*decoded(pictures[0]).size)
     if "scrub" in figure["class"]:
-        return [(decoded(picture), str(picture["data-label"])) for picture in evenly(pictures)]
-    return [(frame, "") for frame in evenly([frame.copy() for frame in ImageSequence.Iterator(decoded(pictures[0]))])]
+        return [(decoded(picture), str(picture["data-label"])) for picture in evenly(pictures, most)]
+    return [(frame, "") for frame in evenly([frame.copy() for frame in ImageSequence.Iterator(decoded(pictures[0]))], most)]
 
 
 def decoded(picture: Tag) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(str(picture["src"]).partition(",")[2])))
 
 
-def evenly(items: list[Any], most: int = MOST_FRAMES) -> list[Any]:
+def evenly(items: list[Any], most: int) -> list[Any]:
     """`most` of the items at even distances, both ends among them; all of them when there are no more."""
     if len(items) <= most:
         return items
@@ -48,6 +50,13 @@ def evenly(items: list[Any], most: int = MOST_FRAMES) -> list[Any]:
 def columns(width: int, height: int) -> int:
     """How many frames stand side by side: wide ones have the page to themselves."""
     return 1 if width > 2.6 * height else 2 if width > 1.3 * height else 3
+
+
+def room(width: int, height: int) -> int:
+    """How many frames of this size have room on one page: three rows of wide ones, six frames at most."""
+    side = columns(width, height)
+    row = PAGE_WIDTH / side * height / width + LABEL_HEIGHT
+    return min(MOST_FRAMES, side * max(2, int(PAGE_HEIGHT / row)))
 
 
 def motion_latex(figure: Tag, folder: pathlib.Path) -> str:

@@ -125,7 +125,11 @@ def test_every_moving_picture_of_the_book_has_a_printable_form(path: pathlib.Pat
     assert figure is not None, f"cell {cell} shows HTML that latex_pictures.py cannot print"
     found = frames(latex_pictures.motion_latex(figure, tmp_path))
     assert 2 <= len(found) <= latex_pictures.MOST_FRAMES
-    assert all(Image.open(tmp_path / name).width > 100 for name, _ in found)
+    sizes = [Image.open(tmp_path / name).size for name, _ in found]
+    width, height = sizes[0]
+    rows = -(-len(found) // latex_pictures.columns(width, height))
+    assert width > 100 and set(sizes) == {sizes[0]}
+    assert rows * (15.0 / latex_pictures.columns(width, height) * height / width + 0.8) < 22, "higher than a page"
 
 
 LOG = """This is XeTeX
