@@ -140,12 +140,12 @@ class Drawing:
             if straight:
                 index = coming.index(straight[0])
                 for i, net in enumerate(coming):
-                    self.ports[id(net), box.name] = self.center(box) + (i - index) * min(15.0, (BOX - 24) / max(2 * max(index, len(coming) - 1 - index), 1))
+                    self.ports[net.source.name, box.name] = self.center(box) + (i - index) * min(15.0, (BOX - 24) / max(2 * max(index, len(coming) - 1 - index), 1))
             else:
                 spots = [i - (len(coming) - 1) / 2 for i in range(len(coming))]
                 spots = [spot if spot else 0.5 for spot in spots]
                 for net, spot in zip(coming, spots):
-                    self.ports[id(net), box.name] = self.center(box) + spot * min(18.0, (BOX - 24) / max(len(coming), 1))
+                    self.ports[net.source.name, box.name] = self.center(box) + spot * min(18.0, (BOX - 24) / max(len(coming), 1))
 
     def _straight(self, net: Net, box: Box) -> bool:
         return net.source.column == box.column and net.source.row + 1 == box.row
@@ -167,7 +167,7 @@ class Drawing:
     def way(self, net: Net, target: Box) -> list[tuple[float, float]]:
         """The corners of the line from a net's source to one of its targets."""
         start, last = net.source.row, target.row - 1
-        port = self.ports[id(net), target.name]
+        port = self.ports[net.source.name, target.name]
         points = [(self.center(net.source), self.bottom[start])]
         if start != last:
             points += [(points[0][0], self.track_y(net, start)), (self.lane_x(net), self.track_y(net, start)), (self.lane_x(net), self.track_y(net, last))]

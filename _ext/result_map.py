@@ -2,7 +2,8 @@
 
 `{result-map}` draws chosen results; a line leads from one to another when the proof of the second uses the first, which the proofs themselves say
 (`proof_graph`). Its body is YAML: a list of results (`label`, `at`: [column, row], `name`, `formula`) and of headings (`band`: row, `text`: one or one a
-column). `{result-list}` says the same in words, with every citation. `{chapter-map}` draws the chapters; its lines are what each chapter's box asks for.
+column). `{result-list}` says the same in words, with every citation. `{chapter-map}` draws the chapters, each in its `column`; its lines are what each
+chapter's box asks for.
 The drawings are raw HTML with links that Sphinx has resolved: a label that does not exist is an error.
 """
 
@@ -110,22 +111,29 @@ def needs(notebook: pathlib.Path, root: pathlib.Path) -> list[str]:
     if box is None:
         raise ValueError(f"{notebook.name} does not say what you need first")
     sentence = notebook_text.sentences(box[1])[0]
-    linked = re.findall(r"\{doc\}`(?:[^`<]*<)?(?:[^`>]*/)?(\d\d)_[^`>]*>?`", sentence)
-    return [name for name in dict.fromkeys(linked) if name != number(notebook)]
+    linked = dict.fromkeys(re.findall(r"\{doc\}`(?:[^`<]*<)?(?:[^`>]*/)?(\d\d)_[^`>]*>?`", sentence))
+    later = [name for name in linked if name >= number(notebook)]
+    if later:
+        raise ValueError(f"the box of {notebook.name} asks for chapter {', '.join(later)}, which comes later")
+    return list(linked)
 
 
 def chapter_drawing(body: str, root: pathlib.Path) -> Drawing:
+    """Each chapter in its column, in the first free row below all that it needs."""
     chapters = api_links.chapters(root)
-    items = yaml.safe_load(body)
-    boxes = []
-    for item in items:
-        notebook = chapters[item["chapter"]]
-        lines = (("formula", item["chapter"]), *wrapped(item["name"]))
-        boxes.append(Box(item["chapter"], *item["at"], LOOKS[notebook.parent.name], lines, notebook_text.title(notebook)))
-    if sorted(item["chapter"] for item in items) != sorted(chapters):
-        raise ValueError(f"the map of chapters must have each chapter once: {sorted(set(chapters) ^ {item['chapter'] for item in items})}")
+    items = {item["chapter"]: item for item in yaml.safe_load(body)}
+    if set(items) != set(chapters):
+        raise ValueError(f"the map of chapters must have each chapter: {sorted(set(chapters) ^ set(items))}")
     edges = {(needed, name) for name, notebook in chapters.items() for needed in needs(notebook, root)}
-    return Drawing(boxes, proof_graph.without_shortcuts(edges))
+    boxes: dict[str, Box] = {}
+    for name in sorted(items):
+        column = items[name]["column"]
+        row = max((boxes[needed].row + 1 for needed, user in edges if user == name), default=0)
+        while any((box.column, box.row) == (column, row) for box in boxes.values()):
+            row += 1
+        lines = (("formula", name), *wrapped(items[name]["name"]))
+        boxes[name] = Box(name, column, row, LOOKS[chapters[name].parent.name], lines, notebook_text.title(chapters[name]))
+    return Drawing(list(boxes.values()), proof_graph.without_shortcuts(edges))
 
 
 class Map(SphinxDirective):

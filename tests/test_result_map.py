@@ -138,7 +138,7 @@ That {prf:ref}`lem-third` helps is no part of a proof.
 
 :::{prf:theorem} Third
 :label: lem-third
-It holds.
+It is more than {prf:ref}`lem-first` says.
 :::
 
 :::{prf:proof}
