@@ -144,7 +144,7 @@ def result_text(result: Result) -> str:
 def formula(tex: str) -> str:
     """In parts, between which a narrow screen begins a new line."""
     parts = re.split(r"(\\qquad|\\allowbreak)\s*", tex)
-    return "".join({"\\qquad": "\u2003", "\\allowbreak": " "}.get(part) or f"$\\displaystyle {part}$" for part in parts)
+    return "".join({"\\qquad": "\u2003\u2003", "\\allowbreak": "\u200b"}.get(part) or f"$\\displaystyle {part}$" for part in parts)
 
 
 def _elsewhere(result: Result) -> Iterator[str]:
