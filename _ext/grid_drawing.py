@@ -235,9 +235,9 @@ def toward(corner: tuple[float, float], other: tuple[float, float]) -> tuple[flo
 
 
 def formula(text: str) -> str:
-    """A formula of one line, `p_{t|s} = x^2`: the parts behind _ and ^ small, lowered and raised."""
+    """A formula of one line, `p_{t|s} = x^2`: the parts behind _ and ^ small, lowered and raised; spaces that no program drops at the edge of a part."""
     out, lift = "", 0.0
-    for part in re.findall(r"[_^]\{[^}]*\}|[_^].|[^_^]+", text):
+    for part in re.findall(r"[_^]\{[^}]*\}|[_^].|[^_^]+", text.replace(" ", "\u00a0")):
         if part[0] in "_^":
             move = 4.0 if part[0] == "_" else -5.0
             inner = part[2:-1] if part[1] == "{" else part[1:]

@@ -36,3 +36,23 @@ def build(folder: pathlib.Path, pages: dict[str, str], builder: str = "html", re
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder / "_build" / builder
+
+
+def plain(folder: pathlib.Path, pages: dict[str, str], extensions: list[str]) -> pathlib.Path:
+    """Build `pages` in `folder` by Sphinx alone, with few extensions and a bare theme; the first page is the root. A warning fails."""
+    root = next(iter(pages)).rsplit(".", 1)[0]
+    settings = {
+        "extensions": extensions,
+        "root_doc": root,
+        "html_theme": "basic",
+        "nb_execution_mode": "off",
+        "myst_enable_extensions": ["colon_fence", "deflist", "dollarmath"],
+        "exclude_patterns": ["out"],
+    }
+    for name, page in {**pages, "conf.py": "\n".join(f"{key} = {value!r}" for key, value in settings.items())}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(page, encoding="utf-8")
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r}); from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"]
+    run = subprocess.run([*command, "-W", "-q", "-b", "html", str(folder), str(folder / "out")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder / "out"

@@ -8,9 +8,9 @@ import api_links
 import korean
 import notebook_text
 import pytest
+import small_book
 from book_rules import defined_labels
 from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCE = (ROOT / "book/reference/glossary.md").read_text(encoding="utf-8")
@@ -75,14 +75,9 @@ def test_the_index_has_every_word_once_in_the_order_of_a_dictionary() -> None:
 
 
 def test_a_page_marks_the_language_and_the_index_leads_to_the_entries(tmp_path: pathlib.Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "conf.py").write_text('extensions = ["myst_parser", "korean"]\nhtml_theme = "basic"\n', encoding="utf-8")
     page = "# Words\n\n```{glossary}\n:sorted:\n\nscore\n  {ko}`스코어`, {ko}`점수`. An arrow.\n\npath\n  {ko}`경로`. A pair.\n```\n\n```{korean-index}\n```\n"
-    (source / "index.md").write_text(page, encoding="utf-8")
-    app = Sphinx(str(source), str(source), str(tmp_path / "out"), str(tmp_path / "trees"), "html", warningiserror=True, status=None)
-    app.build()
-    html = BeautifulSoup((tmp_path / "out/index.html").read_text(encoding="utf-8"), "html.parser")
+    site = small_book.plain(tmp_path, {"index.md": page}, ["myst_parser", "korean"])
+    html = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     assert [span.get_text() for span in html.select('dl.glossary dd span[lang="ko"]')] == ["경로", "스코어", "점수"]
     index = html.select_one("div.korean-index")
     assert [item.get_text(" ", strip=True) for item in index.select("li")] == ["경로 path", "스코어 score", "점수 score"]

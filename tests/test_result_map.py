@@ -9,8 +9,8 @@ import notebook_text
 import proof_graph
 import pytest
 import result_map
+import small_book
 from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "book/reference/map.md").read_text(encoding="utf-8")
@@ -219,13 +219,9 @@ def test_the_page_is_built_with_its_links(tmp_path: pathlib.Path) -> None:
         "book/score/98_first.ipynb": as_notebook("98 One", CHAPTER[:cut]),
         "book/score/99_next.ipynb": as_notebook("99 Two", CHAPTER[cut:].replace("thm-elsewhere", "lem-first")),
         "_toc.yml": "chapters:\n- file: book/score/98_first\n- file: book/score/99_next\n",
-        "conf.py": "extensions = ['myst_nb', 'sphinx_proof', 'result_map']\nhtml_theme = 'basic'\nnb_execution_mode = 'off'\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\n",
     }
-    for name, text in pages.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    Sphinx(str(tmp_path), str(tmp_path), str(tmp_path / "out"), str(tmp_path / "trees"), "html", warningiserror=True, status=None).build()
-    html = BeautifulSoup((tmp_path / "out/index.html").read_text(encoding="utf-8"), "html.parser")
+    site = small_book.plain(tmp_path, pages, ["myst_nb", "sphinx_proof", "result_map"])
+    html = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     links = html.select("svg.grid-map a[href]")
     assert [link["href"] for link in links] == ["book/score/98_first.html#lem-first", "book/score/99_next.html#lem-third"]
     assert [link["aria-label"] for link in links] == ["The first, lemma in chapter 98", "Third & last, theorem in chapter 99"]
