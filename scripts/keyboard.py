@@ -33,7 +33,7 @@ def unreached(page: Page) -> list[str]:
 def open_folds(page: Page) -> list[str]:
     """Open every folded part of the text by the Enter key; the ones that stay closed."""
     closed = []
-    for fold in page.locator(FOLDS).all():
+    for fold in page.locator(FOLDS).element_handles():  # a locator would look for its element again at each step, in a large page for seconds
         if fold.is_visible() and not fold.evaluate(FOLD_STATE):
             fold.focus()
             fold.press("Enter")
