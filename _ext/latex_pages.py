@@ -20,6 +20,7 @@ from sphinx.writers.latex import LaTeXTranslator
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = "diffusion-from-first-principles"
 HANGUL = re.compile("[\u1100-\u11ff\u3131-\u318f\uac00-\ud7a3]+(?: +[\u1100-\u11ff\u3131-\u318f\uac00-\ud7a3]+)*")
+LONG_TABLE = 30  # rows, from which Sphinx lets a table go over several pages
 BREAKS = re.compile(r"[_.,(/=](?=\w)")
 BOXES = {"definition": "bookdefinition", "assumption": "bookdefinition", "axiom": "bookdefinition"}
 
@@ -72,6 +73,22 @@ class BreakCode(SphinxPostTransform):
             if any(isinstance(up, nodes.entry) for up in ancestors(literal)):
                 for text in list(literal.findall(nodes.Text)):
                     text.parent.replace(text, nodes.Text(BREAKS.sub("\\g<0>\u200b", text.astext())))
+
+
+class WrapLongTables(SphinxPostTransform):
+    """A table of more than a page has columns of fixed widths, by what stands in them: Sphinx sets its cells without breaking their lines otherwise."""
+
+    default_priority = 900
+    formats = ("latex",)
+
+    def run(self, **kwargs: Any) -> None:
+        for table in self.document.findall(nodes.table):
+            rows = list(table.findall(nodes.row))
+            columns = list(table.findall(nodes.colspec))
+            if len(rows) > LONG_TABLE and all(len(row) == len(columns) for row in rows):
+                table["classes"] = [name for name in table["classes"] if name != "colwidths-auto"] + ["colwidths-given"]
+                for i, column in enumerate(columns):
+                    column["colwidth"] = max(8, min(60, sum(len(row[i].astext()) for row in rows) // len(rows)))
 
 
 def ancestors(node: nodes.Node) -> Iterator[nodes.Element]:
@@ -157,6 +174,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_post_transform(Unfold)
     app.add_post_transform(SetHangul)
     app.add_post_transform(BreakCode)
+    app.add_post_transform(WrapLongTables)
     for kind in results.NODE_TYPES.values():
         app.registry.add_translation_handlers(kind, latex=(visit_box, depart_box))
     app.registry.add_translation_handlers(results.proof_node, latex=(visit_proof, depart_proof))

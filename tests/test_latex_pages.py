@@ -46,11 +46,13 @@ Think, as in {prf:ref}`thm-small`.
 Thought. 확산 모형 is Korean.
 ````
 
+TABLE
+
 ```{raw} html
 <figure class="book-map"><svg viewBox="0 0 10 10" xmlns="http://www.w3.org/2000/svg"><defs><marker id="m" markerWidth="3" refX="1"/></defs>
 <g class="map-box"><rect class="map-score" width="9" height="9"/></g></svg><figcaption>A drawing of 100 %.</figcaption></figure>
 ```
-"""
+""".replace("TABLE", "\n".join(["| name | said |", "|---|---|", *["| one | " + "two " * 40 + "|"] * 31]))
 
 
 def shown(element: plots.Element) -> nbformat.NotebookNode:
@@ -110,6 +112,10 @@ def test_references_lead_to_labels_that_exist(tex: str) -> None:
     detokenized = re.sub(r"\\detokenize\{([^}]*)\}", r"\1", tex)
     asked = set(re.findall(r"\\(?:hyperref\[|ref\{|eqref\{|pageref\{)([^\]}]+)", detokenized))
     assert asked and asked <= set(re.findall(r"\\label\{([^}]+)\}", detokenized))
+
+
+def test_a_long_table_wraps_its_lines(tex: str) -> None:
+    assert re.search(r"\\begin\{longtable\}.*\\X\{8\}\{68\}.*\\X\{60\}\{68\}", tex)
 
 
 def test_korean_words_get_a_korean_font(tex: str) -> None:
