@@ -43,7 +43,7 @@ def totals(root: pathlib.Path) -> str:
     known = {result.label for result in results}
     labeled = [line for line in lines if known & set(notebook_results.LABEL.findall(line))]
     claims = notebook_results.kinds_of_claims(labeled)
-    where = counted(chapters, "chapter") + (f" and on {counted(others, 'page')} about the package" if others else "")
+    where = counted(chapters, "chapter") + (f" and on {counted(others, 'page')} beside them" if others else "")
     return (
         f"**{counted(len(results), 'labeled result')}** in {where}: {listed(counted(kinds[kind], kind) for kind in notebook_results.KINDS.values() if kinds[kind])}. "
         f"**{counted(len(labeled), 'line')} of checks** name them: {listed(f'{claims[kind]:,} {said}' for kind, said in CLAIMS.items() if claims[kind])}. "
