@@ -86,11 +86,15 @@ class RunTimes(SphinxDirective):
 
 
 def table_text(times: dict[str, dict[str, Any]]) -> str:
-    """The table as MyST."""
+    """The table as MyST; the machine and the day stand above it where all pages share them."""
     pages = [page for page in re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")) if page in times]
-    rows = [f"| {{doc}}`/{page}` | {times[page]['seconds']:.0f} s | {times[page]['machine']}, {times[page]['day']} |" for page in pages]
-    total = sum(times[page]["seconds"] for page in pages)
-    return "\n".join(["| page | run time | measured on |", "|---|---|---|", *rows, f"| all | {in_words(total)} | |"])
+    where = {f"{times[page]['machine']}, {times[page]['day']}" for page in pages}
+    said = {page: "" if len(where) == 1 else f" {times[page]['machine']}, {times[page]['day']} |" for page in pages}
+    rows = [f"| {{doc}}`/{page}` | {times[page]['seconds']:.0f} s |{said[page]}" for page in pages]
+    total = f"| all | {in_words(sum(times[page]['seconds'] for page in pages))} |"
+    if len(where) == 1:
+        return "\n".join([f"Measured on {where.pop()}.", "", "| page | run time |", "|---|---|", *rows, total])
+    return "\n".join(["| page | run time | measured on |", "|---|---|---|", *rows, f"{total} |"])
 
 
 class PageWeights(SphinxDirective):

@@ -101,3 +101,15 @@ def test_the_page_shows_what_was_measured_and_a_wrong_typed_time_stops_the_build
     else:
         with pytest.raises(AssertionError, match="the run time 2 min is typed here and 28 s were measured"):
             build(tmp_path, pages)
+
+
+def test_the_table_says_once_what_all_pages_share():
+    times = {page: {"seconds": seconds, "day": "2026-01-02", "machine": "2 CPU cores"} for page, seconds in (("book/ground/00_start_here", 20.2), ("book/unity/18_rosetta", 64.9))}
+    assert run_times.table_text(times) == "\n".join([
+        "Measured on 2 CPU cores, 2026-01-02.", "", "| page | run time |", "|---|---|",
+        "| {doc}`/book/ground/00_start_here` | 20 s |", "| {doc}`/book/unity/18_rosetta` | 65 s |", "| all | 1 min 25 s |",
+    ])
+    times["book/unity/18_rosetta"]["machine"] = "8 CPU cores"
+    table = run_times.table_text(times).splitlines()
+    assert table[2:4] == ["| {doc}`/book/ground/00_start_here` | 20 s | 2 CPU cores, 2026-01-02 |", "| {doc}`/book/unity/18_rosetta` | 65 s | 8 CPU cores, 2026-01-02 |"]
+    assert {line.count("|") for line in table} == {4}
