@@ -1,8 +1,9 @@
 """The Sphinx extension of the pages made from the notebooks: how it reads a notebook, and a small book built with it."""
 
-import io
 import pathlib
 import re
+import subprocess
+import sys
 
 import notebook_results
 import notebook_text
@@ -11,7 +12,7 @@ from bs4 import BeautifulSoup
 from exercises_page import Exercise, exercises
 from misconceptions_page import Misconception, misconceptions
 from nbformat import v4, write
-from sphinx.application import Sphinx
+from small_book import ROOT
 
 PROOF = ":::{prf:proof}\nBy hand.\n\nTwice.\n:::"
 
@@ -182,9 +183,11 @@ def built(book: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         "myst_enable_extensions": ["dollarmath", "colon_fence", "attrs_inline"], "nb_execution_mode": "off", "numfig": True, "nitpicky": True,
         "suppress_warnings": ["ref.doc"],  # the entries of the room lead to chapters that this book does not have
     }
-    warnings = io.StringIO()
-    Sphinx(str(book), None, str(out / "html"), str(out / "trees"), "html", confoverrides=settings, status=None, warning=warnings).build()
-    return out / "html", warnings.getvalue()
+    (out / "conf.py").write_text("\n".join(f"{key} = {value!r}" for key, value in settings.items()), encoding="utf-8")
+    build = f"import sys; sys.path.insert(0, {str(ROOT / '_ext')!r}); from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run([sys.executable, "-c", build, "-q", "-c", str(out), "-d", str(out / "trees"), str(book), str(out / "html")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return out / "html", run.stderr
 
 
 def page(built: tuple[pathlib.Path, str], name: str) -> BeautifulSoup:
