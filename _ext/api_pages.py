@@ -19,7 +19,7 @@ from api_names import Entry
 from api_text import as_myst, fenced
 from docutils import nodes
 from docutils.parsers.rst import directives
-from docutils.statemachine import StringList
+from made_pages import heading, parsed
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -162,12 +162,6 @@ class ApiMap(SphinxDirective):
         return parsed(self, map_text())
 
 
-def parsed(directive: SphinxDirective, text: str) -> list[nodes.Node]:
-    node = nodes.container()
-    directive.state.nested_parse(StringList(text.splitlines(), directive.env.docname), directive.content_offset, node)
-    return node.children
-
-
 def levels() -> list[list[str]]:
     """The rooms in rows: each row imports from rows before it only. Within a row they stand as in the table of contents."""
     left, rows = [room for _, room, _ in rooms_on_pages()], []
@@ -200,7 +194,7 @@ class LinkNames(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         for section in self.document.findall(nodes.section):
-            if section[0].astext() == api_links.SECTION:
+            if heading(section) == api_links.SECTION:
                 self._link(section)
 
     def _link(self, section: nodes.section) -> None:

@@ -15,13 +15,15 @@ import exercises_page
 import misconceptions_page
 import notebook_results
 from docutils import nodes
-from docutils.statemachine import StringList
+from made_pages import heading, note_book, parsed
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+logger = logging.getLogger(__name__)
 BACK = {"Exercises": ("all-exercises", "All exercises by level"), "Misconceptions": ("all-misconceptions", "All misconceptions of the book")}
 
 
@@ -32,25 +34,18 @@ class Collected(SphinxDirective):
     sections: Callable[[pathlib.Path], list[tuple[str, str]]]
 
     def run(self) -> list[nodes.Node]:
-        root = pathlib.Path(self.env.srcdir)
-        for read in [*api_links.notebooks(root), *pathlib.Path(__file__).parent.glob("*.py")]:
-            self.env.note_dependency(str(read))
+        root = note_book(self.env)
         target = nodes.target("", "", ids=[self.name], names=[self.name])
         self.state.document.note_explicit_target(target)
-        return [target, *self._parsed(type(self).totals(root)), *(self._section(heading, text) for heading, text in type(self).sections(root))]
+        return [target, *parsed(self, type(self).totals(root)), *(self._section(title, text) for title, text in type(self).sections(root))]
 
-    def _section(self, heading: str, text: str) -> nodes.section:
-        section = nodes.section(names=[nodes.fully_normalize_name(heading)])
+    def _section(self, title: str, text: str) -> nodes.section:
+        section = nodes.section(names=[nodes.fully_normalize_name(title)])
         self.state.document.note_implicit_target(section, section)
-        inline, _ = self.state.inline_text(heading, self.lineno)
-        section += nodes.title(heading, "", *inline)
-        section += self._parsed(text)
+        inline, _ = self.state.inline_text(title, self.lineno)
+        section += nodes.title(title, "", *inline)
+        section += parsed(self, text)
         return section
-
-    def _parsed(self, text: str) -> list[nodes.Node]:
-        node = nodes.container()
-        self.state.nested_parse(StringList(text.splitlines(), self.env.docname), self.content_offset, node)
-        return node.children
 
 
 class AllChecks(Collected):
@@ -77,8 +72,11 @@ class NameParts(SphinxTransform):
                     for label in notebook_results.LABEL.findall(line):
                         self._name(block, f"lines-{label}")
         for section in self.document.findall(nodes.section):
-            if section[0].astext() in BACK:
-                self._name(section, f"{section[0].astext().lower()}-{self.env.docname.rpartition('/')[2]}")
+            if heading(section) in BACK:
+                self._name(section, f"{heading(section).lower()}-{self.env.docname.rpartition('/')[2]}")
+            elif not section.children:
+                label = section.parent.get("label", "without a label")
+                logger.warning("the box %s is empty: write what it states, with a blank line between its options and its text", label, location=section.parent)
 
     def _name(self, node: nodes.Element, name: str) -> None:
         """An explicit name of the page, without the detour over `note_explicit_target`, which would make the node's other names explicit too."""
@@ -101,12 +99,12 @@ class LinkBack(SphinxPostTransform):
             return
         rows = {result.label for result in notebook_results.results(path)}
         for node in list(self.document.findall(nodes.Element)):
-            if rows & set(node["ids"]) and isinstance(node[0], nodes.title):
+            if rows & set(node["ids"]) and heading(node):
                 node[0] += [nodes.Text(" "), self._link(f"row-{node['ids'][0]}", "all checks")]
             elif isinstance(node, nodes.math_block) and node.get("label") in rows:
                 node.parent.insert(node.parent.index(node) + 1, nodes.paragraph("", "", self._link(f"row-{node['label']}", "all checks"), classes=["collected-link"]))
-            elif isinstance(node, nodes.section) and node[0].astext() in BACK and api_links.CHAPTER.fullmatch(path.name):
-                node.insert(1, nodes.paragraph("", "", self._link(*BACK[node[0].astext()]), classes=["collected-link"]))
+            elif isinstance(node, nodes.section) and heading(node) in BACK and api_links.CHAPTER.fullmatch(path.name):
+                node.insert(1, nodes.paragraph("", "", self._link(*BACK[heading(node)]), classes=["collected-link"]))
 
     def _link(self, target: str, text: str) -> addnodes.pending_xref:
         where = {"refdomain": "std", "reftype": "ref", "reftarget": target, "refdoc": self.env.docname}

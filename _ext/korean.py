@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from made_pages import inside
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -65,9 +65,7 @@ class KoreanIndex(SphinxDirective):
         for letter, words in groups.items():
             lines += [f"**{{ko}}`{letter}`**" if letter != LATIN else f"**{LATIN}**", ""]
             lines += [f"- {{ko}}`{korean}` {{term}}`{english}`" for korean, english in words] + [""]
-        node = nodes.container(classes=["korean-index"])
-        self.state.nested_parse(StringList(lines, self.env.docname), self.content_offset, node)
-        return [node]
+        return [inside(self, "\n".join(lines), ["korean-index"])]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import api_links
 import yaml
-from api_pages import parsed
 from docutils import nodes
+from made_pages import parsed
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 

@@ -20,7 +20,7 @@ import reading_time
 import run_times
 import yaml
 from docutils import nodes
-from docutils.statemachine import StringList
+from made_pages import inside, note_book
 from result_map import docname, needs
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -96,16 +96,12 @@ class Times(SphinxDirective):
         return table_text(root)
 
     def run(self) -> list[nodes.Node]:
-        root = pathlib.Path(self.env.srcdir)
-        for read in [*api_links.notebooks(root), run_times.RECORD, *pathlib.Path(__file__).parent.glob("*.py")]:
-            self.env.note_dependency(str(read))
+        root = note_book(self.env, run_times.RECORD)
         try:
             text = self.text(root)
         except ValueError as error:
             raise self.error(str(error)) from error
-        node = nodes.container(classes=["reading-path"])
-        self.state.nested_parse(StringList(text.splitlines(), self.env.docname), self.content_offset, node)
-        return [node]
+        return [inside(self, text, ["reading-path"])]
 
 
 class Path(Times):

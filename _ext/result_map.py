@@ -20,8 +20,8 @@ import proof_graph
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
-from docutils.statemachine import StringList
 from grid_drawing import Box, Drawing
+from made_pages import inside, note_book
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -142,9 +142,7 @@ class Map(SphinxDirective):
     kind = ""
 
     def run(self) -> list[nodes.Node]:
-        root = pathlib.Path(self.env.srcdir)
-        for read in [*api_links.notebooks(root), *pathlib.Path(__file__).parent.glob("*.py")]:
-            self.env.note_dependency(str(read))
+        root = note_book(self.env)
         try:
             made = (result_drawing if self.kind == "results" else chapter_drawing)("\n".join(self.content), root)
         except ValueError as error:
@@ -164,13 +162,11 @@ class ResultList(SphinxDirective):
     """The map of the page in words."""
 
     def run(self) -> list[nodes.Node]:
-        root = pathlib.Path(self.env.srcdir)
+        root = note_book(self.env)
         body = BODY.search(pathlib.Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8"))
         if body is None:
             raise self.error("a {result-list} needs a {result-map} on its page")
-        node = nodes.container(classes=["result-list"])
-        self.state.nested_parse(StringList(result_list(body[1], root).splitlines(), self.env.docname), self.content_offset, node)
-        return [node]
+        return [inside(self, result_list(body[1], root), ["result-list"])]
 
 
 class Draw(SphinxPostTransform):

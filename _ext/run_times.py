@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from made_pages import parsed
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -80,9 +80,7 @@ class RunTimes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(RECORD))
-        node = nodes.container()
-        self.state.nested_parse(StringList(table_text(measured()).splitlines(), self.env.docname), self.content_offset, node)
-        return node.children
+        return parsed(self, table_text(measured()))
 
 
 def table_text(times: dict[str, dict[str, Any]]) -> str:

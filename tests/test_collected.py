@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from exercises_page import Exercise, exercises
 from misconceptions_page import Misconception, misconceptions
 from nbformat import v4, write
-from small_book import ROOT
+from small_book import ROOT, plain
 
 PROOF = ":::{prf:proof}\nBy hand.\n\nTwice.\n:::"
 
@@ -244,3 +244,9 @@ def test_exercises_and_misconceptions(book: pathlib.Path, built: tuple[pathlib.P
     assert [title.get_text().rstrip("¶#") for title in levels.select("h2")] == ["★ One star", "★★ Two stars", "★★★ Three stars"]
     assert [(link.get_text(), link["href"]) for link in levels.select("li a.reference.internal") if "ex-" in link["href"]] == [("Exercise 1", "../01_a.html#ex-01-twice"), ("Exercise 2", "../01_a.html#ex-01-thrice")]
     assert page(built, "book/reference/misconceptions").find("a", string="Where it stands in the chapter")["href"] == "../01_a.html#misconceptions-01_a"
+
+
+def test_a_box_that_states_nothing_is_named(tmp_path: pathlib.Path) -> None:
+    box = ":::{prf:theorem} A title\n:label: thm-nothing\n:::"
+    with pytest.raises(AssertionError, match="index.md:5.*the box thm-nothing is empty: write what it states"):
+        plain(tmp_path, {"index.md": f"# A page\n\nBefore.\n\n{box}\n"}, ["myst_parser", "sphinx_proof", "collected"])
