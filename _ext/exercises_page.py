@@ -1,7 +1,8 @@
-"""The page "Exercises by level": every exercise by its stars, with its chapter, its kind and the sentence that says what to do."""
+"""The page "Exercises by level": every exercise by its stars, with its chapter, its kind and its whole text; the solution stays in the chapter."""
 
 import pathlib
 import re
+import textwrap
 from dataclasses import dataclass
 
 import api_links
@@ -32,13 +33,6 @@ class Exercise:
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(kind for kind, verbs in VERBS.items() if re.search(verbs, _plain(self.text), re.IGNORECASE))
-
-    @property
-    def task(self) -> str:
-        """The first sentence that asks for something; the first of all where none does. Formulas on lines of their own stand in it, code does not."""
-        text = re.sub(r"\$\$\s*(.+?)\s*\$\$", r"$\1$", self.text, flags=re.DOTALL)
-        said = notebook_text.sentences(re.sub(r"(?:^ {4,}.*\n?)+", "…\n", text, flags=re.MULTILINE))
-        return next((sentence for sentence in said if sentence.endswith("?") or any(re.search(verbs, _plain(sentence), re.I) for verbs in VERBS.values())), said[0])
 
 
 def _plain(text: str) -> str:
@@ -94,7 +88,8 @@ def _chapter(root: pathlib.Path, notebook: pathlib.Path, listed: list[Exercise])
 
 def _item(exercise: Exercise, page: str) -> str:
     kinds = f" [{', '.join(exercise.kinds)}]{{.quiet}}" if exercise.kinds else ""
-    return f"- **{exercise.title}**, {{ref}}`{exercise.label}`{kinds}\\\n  {notebook_text.moved(exercise.task, page)}"
+    text = textwrap.indent(notebook_text.moved(exercise.text, page), "  ")
+    return f"- **{exercise.title}**, {{ref}}`{exercise.label}`{kinds}\n\n{text}\n"
 
 
 def totals(root: pathlib.Path) -> str:

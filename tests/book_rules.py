@@ -20,6 +20,7 @@ RESULT = re.compile(r"\b(?:eq|thm|prop|lem|cor)-[\w-]*\w")
 DEFINED_LABEL = re.compile(r"(?::label:[ \t]*|:name:[ \t]*|\$\$[ \t]*\(|\\label\{|^\((?=[\w-]+\)=))([A-Za-z][\w-]*\w)", re.M)
 EXERCISE = re.compile(r"\{exercise(?:-start)?\}[^\n]*\n(?:\s*:(?!label:)[^\n]*\n)*\s*:label:[ \t]*(\S+)")
 EXERCISE_START = re.compile(r"^\s*[`:~]{3,}\{exercise(?:-start)?\}", re.M)
+EXERCISE_TITLE = re.compile(r"^\s*[`:~]{3,}\{exercise(?:-start)?\}[ \t]*(★*)[ \t]*([^\n]*)", re.M)
 SOLUTION = re.compile(r"\{solution(?:-start)?\}[ \t]*(\S+)")
 HEADING = re.compile(r"^#{2,}[ \t]+(.*)$", re.M)
 SECTIONS = ("Break it", "Misconceptions", "Exercises", "In the code")
@@ -148,6 +149,14 @@ def exercises_solved(nb: NotebookNode) -> Iterator[str]:
             yield f"exercise {label} has no solution"
 
 
+def exercises_by_level(nb: NotebookNode) -> Iterator[str]:
+    before = 0
+    for stars, title in EXERCISE_TITLE.findall(text_of(nb)):
+        if len(stars) < before:
+            yield f"exercise {title!r} has {len(stars)} stars and follows one with {before}: order them by level"
+        before = len(stars)
+
+
 def all_sections(nb: NotebookNode) -> Iterator[str]:
     headings = [heading.lower() for heading in HEADING.findall(text_of(nb))]
     for section in SECTIONS:
@@ -191,4 +200,4 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     code_on_a_screen,
     portable,
 )
-CHAPTER_RULES: tuple[Rule, ...] = (exercises_solved, all_sections)
+CHAPTER_RULES: tuple[Rule, ...] = (exercises_solved, exercises_by_level, all_sections)

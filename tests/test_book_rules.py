@@ -88,6 +88,8 @@ BREAKS = [
     ("exercises_solved", "has no solution", prose("{solution} ex-2", "{note} ex-2")),
     ("exercises_solved", "no :label:", prose(":label: ex-2\n", "")),
     ("exercises_solved", "must begin with ex-", prose("ex-2", "two")),
+    ("exercises_by_level", "'Derive it' has 0 stars and follows one with 2", prose("Derive it\n:label: ex-2", "★★ Derive it\n:label: ex-2")),
+    ("exercises_by_level", "has 1 stars and follows one with 2", lambda nb: [prose(f"Derive it\n:label: ex-{i}", f"{stars} Derive it\n:label: ex-{i}")(nb) for i, stars in enumerate(("★", "★★", "★", "★★★"))]),
     *[("all_sections", section, prose(f"## {section}", "## Other")) for section in book_rules.SECTIONS],
     ("code_on_a_screen", "26 lines", put(source="x = 1\n" * 26)),
     ("code_on_a_screen", "101 characters", put(source="x" * 101)),

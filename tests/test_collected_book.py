@@ -9,6 +9,7 @@ import api_names
 import checks_page
 import exercises_page
 import misconceptions_page
+import notebook_results
 import pytest
 from book_rules import EXERCISE_START, RESULT, code_cells, defined_labels, text_of
 from test_book import CHAPTERS, CITATION, DOCUMENT, NOTEBOOKS, REFERENCE, ROOT, labels_of_book, name, read, report
@@ -17,6 +18,9 @@ MOST_EXERCISES = 6
 ROW = re.compile(r"^:{8}\{dropdown\} [^\n]*\n:name: row-(\S+)\n(.*?)^:{8}$", re.MULTILINE | re.DOTALL)
 LINES = re.compile(r"^~~~~~\{code-block\} text\n:class: check-lines\n(.*?)\n~~~~~$", re.MULTILINE | re.DOTALL)
 STATIC_CODE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})(?!\{(?:exercise|solution))[^\n]*$|\{code(?:-block|-cell)?\}", re.MULTILINE)
+ABOVE = r"(?<!from )\babove(?=[.,;)]|$| \{)|\b(?:as|table|figure|runs?|picture|printed|measured|seen|shown|said) above\b|\b(?:this|the last|the next|the previous) (?:chapter|section)\b"
+LEANS_BACK = re.compile(ABOVE)
+LEANS = re.compile(f"{ABOVE}|{ABOVE.replace('above', 'below')}")
 SOLUTION = re.compile(r"\{solution-start\}[ \t]*(\S+)(.*?)\{solution-end\}", re.DOTALL)
 
 
@@ -127,3 +131,34 @@ def test_every_misconception_is_collected(path: pathlib.Path) -> None:
     words = re.sub(r"\s+", "", "".join(re.findall(r"[A-Za-z ]{12,}", section[section.index(believed[0]) :])))
     assert all(item.reason for item in listed) and re.sub(r"\s+", "", "".join(re.findall(r"[A-Za-z ]{12,}", part))).endswith(words[-200:])
     assert not defined_labels(part)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_what_is_collected_stands_alone(path: pathlib.Path) -> None:
+    """What leads to the text around it has no sense on another page. A statement may point down, to its own formulas."""
+    collected = [(item.belief, LEANS, f"{item.belief} {item.reason}") for item in misconceptions_page.misconceptions(path)]
+    collected += [(exercise.label, LEANS, exercise.text) for exercise in exercises_page.exercises(path)]
+    collected += [(result.label, LEANS_BACK, result.statement) for result in notebook_results.results(path)]
+    report(path, [f"{what} leans on the text around it: {found[0]!r}" for what, leans, text in collected for found in leans.finditer(" ".join(text.split()))])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It is of first order (measured above).", "measured above"),
+        ("compared with the 1.6 out of 8 above.", "above"),
+        ("the first row of the table above {numref}`fig-06-bias`", "table above"),
+        ("in the runs above the correlation is 0.97", "runs above"),
+        ("by {prf:ref}`prop-sum` below {prf:ref}`prop-affine`", "below"),
+        ("six times the bound above, and not", "above"),
+        ("is what this chapter left out", "this chapter"),
+        ("with $z_t$ as above", "as above"),
+        ("printed below {prf:ref}`prop-ddpm-kl`", "printed below"),
+        ("all eigenvalues above $-\\frac12$", None),
+        ("Its loss stays below that, and the bound approaches it from above.", None),
+        ("It is neither above nor below: unbiased.", None),
+    ],
+)
+def test_words_that_lean_on_the_text_around(text: str, found: str | None) -> None:
+    match = LEANS.search(text)
+    assert (match[0] if match else None) == found
