@@ -319,11 +319,25 @@ def test_a_transition_of_transitions_is_a_transition(name):
 
 
 @pytest.mark.parametrize("name", [n for n in SCHEDULES if not n.startswith("ddpm")])
-def test_a_short_transition_keeps_its_digits(name):
-    """sigma^2_{t|s} -> g^2 (t - s) as s -> t, where the difference of two variances has no digits left."""
+def test_a_short_transition_is_a_step_of_the_sde(name):
+    """sigma^2_{t|s} -> g^2 (t - s) as s -> t."""
     schedule, t = SCHEDULES[name], f64([0.2, 0.5, 0.8])
     step = 2.0**-32
     torch.testing.assert_close(schedule.transition(t - step, t)[1] / step, schedule.diffusion2(t - step / 2), rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in SCHEDULES if n != "learned"])
+def test_the_variance_of_a_transition_is_off_by_some_roundings_of_sigma_t(name):
+    """Against 100 digits, for long and short steps: no worse for a short one, and then relative to the whole variance, not to the small difference."""
+    schedule, t = SCHEDULES[name], [0.013, 0.5, 0.987]
+    for s in (0.0, *(1 - 2.0**-power for power in (1, 10, 20, 30))):
+        variance = schedule.transition(f64([s * u for u in t]), f64(t))[1]
+        with mpmath.workdps(100):
+            path = alpha_sigma_in_mpmath(name)
+            for got, u in zip(variance.tolist(), t):
+                (alpha_s, sigma_s), (alpha_t, sigma_t) = path(mpmath.mpf(s * u)), path(mpmath.mpf(u))
+                want = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
+                assert abs(got - want) <= 100 * EPS * sigma_t**2, (s, u)
 
 
 @every

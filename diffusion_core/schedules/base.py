@@ -181,7 +181,8 @@ class Schedule(ABC):
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         r"""$(\alpha_{t|s},\sigma^2_{t|s})$ of $q(x_t\mid x_s)$ for s < t: $\alpha_t/\alpha_s$ and $\sigma_t^2-\alpha_{t|s}^2\sigma_s^2$.
 
-        The variance is computed as $-\sigma_t^2\,\mathrm{expm1}(\lambda_t-\lambda_s)$, which keeps its digits when s is near t.
+        The variance is computed as $-\sigma_t^2\,\mathrm{expm1}(\lambda_t-\lambda_s)$: one form for every path, exact where $\sigma_s$ or $\alpha_t$ is 0. For s
+        near t it loses digits as the difference does: it is off by some roundings of $\sigma_t^2$.
         """
         u, v, ratio = self._pair(s, t)
         return _like(self._alpha(v) / self._alpha(u), t), _like(self._sigma2(v) * ratio, t)
