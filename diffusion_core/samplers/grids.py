@@ -1,4 +1,4 @@
-"""Grids of times: where a sampler stops on its way from noise to data. Derived in chapters 07 and 19."""
+"""Grids of times: where a sampler stops on its way from noise to data. Chapter 08 compares the first two."""
 
 import math
 

@@ -1,4 +1,4 @@
-r"""Solvers of the probability flow: second and higher order on the same grids as `ddim`, which is the first. Derived in chapters 16, 19 and 20.
+r"""Solvers of the probability flow: second and higher order on the same grids as `ddim`, which is the first. The flow is derived in chapter 16.
 
 With $l=\log(\alpha/\sigma)$, half the log-SNR, the flow is $\frac{d(x/\alpha)}{d(\sigma/\alpha)}=\hat\epsilon$, or $\frac{d(x/\sigma)}{dl}=e^l\hat x_0$, whose solution from t to s is
 $x_s=\frac{\sigma_s}{\sigma_t}x_t+\alpha_s\int_{l_t}^{l_s}e^{l-l_s}\,\hat x_0\,dl$. `heun` solves the first form; the others put a polynomial for $\hat x_0$ into the integral. Errors fall as
@@ -50,9 +50,9 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iter
 
 
 def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
-    r"""$x_s=\frac{\sigma_s}{\sigma_t}x_t+\alpha_s(1-e^{-h})\big(\hat x_0+\frac h{2h'}(\hat x_0-\hat x_0')\big)$, $h=l_s-l_t$; $\hat x_0'$ and h' are those of the step before. Lu et al. 2022, algorithm 2.
+    r"""$x_s=\frac{\sigma_s}{\sigma_t}x_t+\alpha_s(1-e^{-h})\big(\hat x_0+\frac h{2h'}(\hat x_0-\hat x_0')\big)$, $h=l_s-l_t$; $\hat x_0'$ and h' are those of the step before. Lu et al. 2022 (DPM-Solver++), algorithm 2.
 
-    DPM-Solver++(2M). Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
+    The multistep form of order 2, "2M". Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
     `ddim`. Raises ValueError for a bad grid.
 
     >>> import torch

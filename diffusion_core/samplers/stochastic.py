@@ -1,4 +1,4 @@
-r"""Samplers that add noise on the way: the SDEs by Euler-Maruyama, predictor-corrector, and EDM's churn. Derived in chapters 13, 15, 17 and 19.
+r"""Samplers that add noise on the way: the SDEs by Euler-Maruyama, predictor-corrector, and EDM's churn. Derived in chapters 13, 15 and 17.
 
 All of them work with the score $s=\frac{\alpha\hat x_0-x}{\sigma^2}$ or in $x/\alpha$, which live where $0<\mathrm{SNR}<\infty$: where alpha = 0 they refuse (but for the ancestral predictor). The
 step to $\sigma=0$ returns the denoised image and draws nothing. Each state belongs to one time of the grid.
@@ -52,7 +52,7 @@ def euler_maruyama(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tenso
     r"""$x_s=x_t-\big(f\,x_t-\frac{1+\nu^2}2g^2s(x_t)\big)h+\nu g\sqrt h\,z$, h = t - s, f and g at t: the reverse SDE by Euler-Maruyama; $\nu$ = noise.
 
     $dx=\big(f\,x-\frac{1+\nu^2}2g^2s\big)dt+\nu g\,d\bar w$ has the marginals of the path for every $\nu$: 0 is the probability flow (by Euler in t, not `ddim`), 1 the reverse SDE of
-    Anderson 1982 (Song et al. 2021, eq. 13 and 6); the family between is in Zhang and Chen 2023, who write lambda. Weak order 1 on any path. Raises ValueError unless $\nu\ge0$ is finite, for a bad grid,
+    Anderson 1982 (Song et al. 2021 (SDE), eq. 13 and 6); the family between is in Zhang and Chen 2023, who write lambda. Weak order 1 on any path. Raises ValueError unless $\nu\ge0$ is finite, for a bad grid,
     and where alpha = 0. At a knot of a `DDPM` path f and g are those of the interval above it.
 
     >>> import torch
@@ -88,7 +88,7 @@ def predictor_corrector(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, predictor: str = "reverse_diffusion", corrections: int = 1, snr: float = 0.16,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    r"""A predictor from t to s, then `corrections` Langevin steps at s: $x\leftarrow x+\frac\epsilon2s(x)+\sqrt\epsilon\,z$ with $\epsilon=(2\,\mathtt{snr}\,\|z\|/\|s(x)\|)^2$. Song et al. 2021, algorithms 1 to 5.
+    r"""A predictor from t to s, then `corrections` Langevin steps at s: $x\leftarrow x+\frac\epsilon2s(x)+\sqrt\epsilon\,z$ with $\epsilon=(2\,\mathtt{snr}\,\|z\|/\|s(x)\|)^2$. Song et al. 2021 (SDE), algorithms 1 to 5.
 
     predictor: "reverse_diffusion", $x_s=(2-\alpha_{t|s})x_t+\sigma^2_{t|s}s(x_t)+\sigma_{t|s}z$, the transition's own step turned round (their appendix E), or "ancestral", the mean and
     variance of $q(x_s\mid x_t,x_0)$ at the denoised image, which is `ancestral` and may start from alpha = 0. On VE and VP paths the first is theirs to the letter; so is the

@@ -1,4 +1,4 @@
-r"""Variance-exploding paths: $\alpha=1$ and a noise that grows. Derived in chapters 12, 14 and 19."""
+r"""Variance-exploding paths: $\alpha=1$ and a noise that grows. Derived in chapters 12 and 14."""
 
 import math
 
@@ -9,7 +9,7 @@ from diffusion_core.schedules.base import Schedule
 
 
 class GeometricVE(Schedule):
-    r"""$\alpha=1$, $\sigma(t)=\sigma_{min}(\sigma_{max}/\sigma_{min})^t$, NCSN's ladder in continuous time (Song et al. 2021, eq. 31).
+    r"""$\alpha=1$, $\sigma(t)=\sigma_{min}(\sigma_{max}/\sigma_{min})^t$, NCSN's ladder in continuous time (Song et al. 2021 (SDE), eq. 31).
 
     The path has a floor, $\sigma(0)=\sigma_{min}$: samplers end with one denoising step. Raises ValueError unless 0 < sigma_min < sigma_max.
 
