@@ -6,7 +6,7 @@ $$\frac{d\bar x}{du}=\bar x-\hat x_0(\alpha\bar x,t),$$
 
 $$\log p_{t_{min}}(\bar x)=\log p_{t_{max}}(\bar x_{t_{max}})+\int_{u_{min}}^{u_{max}}\Big(D-\mathrm{tr}\frac{\partial\hat x_0(\alpha\bar x,t)}{\partial\bar x}\Big)\,du$$
 
-(Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021, eq. 39; here on $\bar x$). The solver is torchdiffeq's dopri5. Its step is common to the batch, and so small that each
+(Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021 (SDE), eq. 39; here on $\bar x$). The solver is torchdiffeq's dopri5. Its step is common to the batch, and so small that each
 sample's estimated error, root mean square over its coordinates, is within atol + rtol |state|: no sample hides behind the others.
 
 Precision: the state and the integral are float64, on the CPU for devices that lack it, because they add up hundreds of steps, $\bar x$ grows to $\varsigma$ (150 on

@@ -50,9 +50,9 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iter
 
 
 def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor) -> Iterator[Tensor]:
-    r"""$x_s=\frac{\sigma_s}{\sigma_t}x_t+\alpha_s(1-e^{-h})\big(\hat x_0+\frac h{2h'}(\hat x_0-\hat x_0')\big)$, $h=l_s-l_t$; $\hat x_0'$ and h' are those of the step before. Lu et al. 2022 (DPM-Solver++), algorithm 2.
+    r"""$x_s=\frac{\sigma_s}{\sigma_t}x_t+\alpha_s(1-e^{-h})\big(\hat x_0+\frac h{2h'}(\hat x_0-\hat x_0')\big)$, $h=l_s-l_t$; $\hat x_0'$ and h' are those of the step before. Lu et al. 2022, algorithm 2.
 
-    The multistep form of order 2, "2M". Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
+    DPM-Solver++(2M). Order 2, one call of the denoiser a step. The first step, the step after one from alpha = 0, and the step to sigma = 0 are those of
     `ddim`. Raises ValueError for a bad grid.
 
     >>> import torch

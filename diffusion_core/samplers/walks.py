@@ -82,7 +82,7 @@ def ancestral(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, va
 
 
 def ddim_inversion(denoise: Denoise, schedule: Schedule, x0: Tensor, times: Tensor) -> Iterator[Tensor]:
-    r"""From data to noise: $x_t=\alpha_t\hat x_0(x_s,s)+\sigma_t\hat\epsilon(x_s,s)$ along the reversed grid, the walk of `ddim` with eta = 0 backward. Song et al. 2021, section 4.3.
+    r"""From data to noise: $x_t=\alpha_t\hat x_0(x_s,s)+\sigma_t\hat\epsilon(x_s,s)$ along the reversed grid, the walk of `ddim` with eta = 0 backward. Song et al. 2021 (DDIM), section 4.3.
 
     x0: (B, *D), where `ddim` on the same decreasing grid `times` ends. Yields x0 and the state at each time, the noise at times[0] last. Each step is
     an Euler step in $(x/\alpha,\sigma/\alpha)$ with the noise predicted at its start, while `ddim` predicts it at the other end: the round trip is off by the order of a step.
