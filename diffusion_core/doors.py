@@ -36,3 +36,11 @@ def drawn_on(generator: torch.Generator | None, otherwise: torch.device | str | 
     if not hasattr(generator, "device"):
         raise ValueError(f"generator must be a torch.Generator or None, got {named(generator)}; a seed n becomes torch.Generator().manual_seed(n)")
     return generator.device
+
+
+def on_cpu(generator: torch.Generator | None) -> torch.Generator | None:
+    """For what is computed on the CPU whatever the device: the generator itself where it lives there, else one that a draw from it seeds. Raises as `drawn_on`."""
+    where = drawn_on(generator)
+    if generator is None or generator.device.type == "cpu":
+        return generator
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device=where)))

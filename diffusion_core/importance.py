@@ -7,7 +7,7 @@ A time sampler of `fit` may have two methods more than its call: `weights(t)`, w
 import torch
 from torch import Tensor
 
-from diffusion_core.doors import drawn_on, require_count
+from diffusion_core.doors import on_cpu, require_count
 from diffusion_core.schedules import Schedule, double
 
 __all__ = ["LossSecondMoment"]
@@ -48,9 +48,8 @@ class LossSecondMoment:
         return (1 - self.floor) * root / root.sum() + self.floor * uniform
 
     def __call__(self, schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """(n,) independent times, float64, on the generator's device."""
-        p = self.probabilities.to(drawn_on(generator, "cpu"))
-        return double(torch.multinomial(p, n, replacement=True, generator=generator) + 1) / self.steps
+        """(n,) independent times, float64, on the CPU."""
+        return double(torch.multinomial(self.probabilities, n, replacement=True, generator=on_cpu(generator)) + 1) / self.steps
 
     def weights(self, t: Tensor) -> Tensor:
         r"""(n,) $\frac1{Np_i}$ for times drawn from the present p."""

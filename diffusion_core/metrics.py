@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from diffusion_core.doors import on_cpu
 from diffusion_core.models.classifier import Classifier
 
 __all__ = [
@@ -57,7 +58,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 
         raise ValueError(f"the order p and the number of projections must be at least 1, got p = {p} and {projections}")
     x, y = _pair(x, y)
     n, m = len(x), len(y)
-    theta = torch.randn(x.shape[1], projections, generator=generator, dtype=torch.float64)
+    theta = torch.randn(x.shape[1], projections, generator=on_cpu(generator), dtype=torch.float64)
     theta /= theta.norm(dim=0)
     x, y = (x @ theta).sort(dim=0).values, (y @ theta).sort(dim=0).values
     ends = torch.cat([torch.arange(n + 1) * m, torch.arange(1, m) * n]).unique()
@@ -150,7 +151,7 @@ def permutation_test(
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     x, y = _pair(x, y, least=2)
-    gram = kernel(torch.cat([x, y]))
+    gram, generator = kernel(torch.cat([x, y])), on_cpu(generator)
     a = _weights(len(x), len(y))
     shuffled = torch.stack([a] + [a[torch.randperm(len(a), generator=generator)] for _ in range(permutations)])
     values = ((shuffled @ gram) * shuffled).sum(dim=1)
@@ -263,7 +264,7 @@ def floor(
         raise ValueError(f"the floor needs n + m different real items and 2 repeats, got n = {n}, m = {m} of {len(real)}, {repeats} repeats")
     if labels is not None and labels.shape != (len(real),):
         raise ValueError(f"labels must be one an item, shape ({len(real)},), got {tuple(labels.shape)}")
-    readings = []
+    readings, generator = [], on_cpu(generator)
     for _ in range(repeats):
         order = torch.randperm(len(real), generator=generator)
         if labels is not None:

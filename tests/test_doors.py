@@ -1,4 +1,7 @@
-"""Counts: an integer of numpy gives what Python's gives, bit for bit, in the same dtype; a float, a truth, text and one too small are refused by name."""
+"""Counts: an integer of numpy gives what Python's gives, bit for bit, in the same dtype; a float, a truth, text and one too small are refused by name.
+
+Generators: one of another device does where the CPU draws; a seed is refused.
+"""
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from diffusion_core import (
     Empirical,
     LinearVP,
     LossSecondMoment,
+    MonotoneLogSNR,
     annealed_langevin,
     annealed_step,
     annealed_variance,
@@ -33,6 +37,7 @@ from diffusion_core import (
     linear_betas,
     log_snr_grid,
     mala,
+    metrics,
     plots,
     predictor_corrector,
     ring,
@@ -49,6 +54,7 @@ from diffusion_core import (
 VP, WORLD, X = LinearVP(), ring(), torch.tensor([[0.5, -0.5], [1.0, 0.25]])
 DENOISE = WORLD.denoiser(VP)
 LEVELS = torch.tensor([[-1.0, 1.0]])
+POINTS = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
 
 
 def seeded() -> torch.Generator:
@@ -139,3 +145,42 @@ def test_the_least_count_is_taken_and_one_less_is_refused(name):
     call(least)
     with pytest.raises(ValueError):  # three of them have a least count of their own: fewer betas leave (0, 1), fewer dimensions have no ratio
         call(least - 1)
+
+
+class Elsewhere:
+    """A generator of another device: none can be made without one."""
+
+    device = torch.device("cuda")
+
+
+ON_THE_CPU = {  # computed there whatever the device
+    "Mixture.sample": lambda generator: WORLD.sample(5, generator),
+    "toy": lambda generator: toy("spiral", 5, generator),
+    "MonotoneLogSNR": lambda generator: MonotoneLogSNR(generator=generator).centers.detach(),
+    "LossSecondMoment": lambda generator: LossSecondMoment(5)(VP, 5, generator),
+    "sliced_wasserstein": lambda generator: torch.tensor(metrics.sliced_wasserstein(X, 2 * X, 5, generator=generator)),
+    "permutation_test": lambda generator: torch.tensor(metrics.permutation_test(POINTS[:20], POINTS[20:], permutations=50, generator=generator)),
+    "floor": lambda generator: torch.tensor(metrics.floor(metrics.energy_distance, POINTS, 10, 10, generator=generator)),
+}
+
+
+@pytest.mark.parametrize("name", ON_THE_CPU)
+def test_a_generator_of_another_device_seeds_what_is_drawn_on_the_cpu(name, monkeypatch):
+    call, asked, randint = ON_THE_CPU[name], [], torch.randint
+
+    def drawn(*arguments, generator=None, **settings):
+        if not isinstance(generator, Elsewhere):
+            return randint(*arguments, generator=generator, **settings)
+        asked.append(settings["device"])
+        return torch.tensor(7)
+
+    monkeypatch.setattr(torch, "randint", drawn)
+    assert torch.equal(call(Elsewhere()), call(torch.Generator().manual_seed(7)))
+    assert asked == [Elsewhere.device]
+    assert not torch.equal(call(torch.Generator().manual_seed(8)), call(torch.Generator().manual_seed(7)))
+
+
+@pytest.mark.parametrize("name", ON_THE_CPU)
+def test_a_seed_is_no_generator(name):
+    with pytest.raises(ValueError, match=r"got int 7; a seed n becomes torch.Generator\(\).manual_seed\(n\)"):
+        ON_THE_CPU[name](7)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_core.doors import drawn_on, is_count, require_count
+from diffusion_core.doors import is_count, on_cpu, require_count
 
 
 def travellers(*shape: int) -> Tensor:
@@ -43,7 +43,7 @@ def toy(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
     if name not in TOYS:
         raise ValueError(f"unknown toy {name!r}: there are {', '.join(map(repr, TOYS))}")
     n = require_count(n, "n, the number of points,", least=0)
-    drawn_on(generator)
+    generator = on_cpu(generator)
     return TOYS[name](torch.rand(n, generator=generator), torch.rand(n, generator=generator), torch.randn(n, 2, generator=generator))
 
 

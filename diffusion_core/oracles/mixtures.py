@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_core.doors import drawn_on, require_count
+from diffusion_core.doors import on_cpu, require_count
 from diffusion_core.oracles.base import Level, Oracle
 
 Numbers = Tensor | np.ndarray | Sequence[Any] | float
@@ -52,7 +52,7 @@ class GaussianMixture(Oracle):
     def sample(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """n independent draws of x_0, (n, *D), in torch's default dtype unless another is asked for."""
         n = require_count(n, "n, the number of draws,")
-        drawn_on(generator)
+        generator = on_cpu(generator)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = self._variances[k].sqrt() * torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
         if self._basis is not None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_core.doors import require_callable
+from diffusion_core.doors import on_cpu, require_callable
 from diffusion_core.schedules.base import Schedule, Time
 
 
@@ -85,7 +85,7 @@ class MonotoneLogSNR(nn.Module):
         self.slope = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.heights = nn.Parameter(torch.full((features,), -2.0, dtype=torch.float64))
         self.steepness = nn.Parameter(torch.full((features,), 2.0, dtype=torch.float64))
-        self.centers = nn.Parameter(torch.rand(features, generator=generator, dtype=torch.float64))
+        self.centers = nn.Parameter(torch.rand(features, generator=on_cpu(generator), dtype=torch.float64))
 
     def _increasing(self, t: Tensor) -> Tensor:
         steep = F.softplus(self.steepness) * 4
