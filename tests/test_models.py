@@ -1,12 +1,15 @@
 """The networks: shapes and types, how they start, what their output may and may not depend on."""
 
+import contextlib
 import math
 
 import pytest
 import torch
 from awake import awake, image
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diffusion_core import implicit_score_matching
 from diffusion_core.models import MLP, UNet
 from diffusion_core.models.embedding import LabelEmbedding, fourier_features
 from diffusion_core.models.unet import Attention, Block
@@ -109,6 +112,27 @@ class TestConditions:
         out, slope = torch.func.jvp(lambda x: net(x, c), (x,), (v,))
         h = 1e-5
         assert torch.allclose(slope, (net(x + h * v, c) - net(x - h * v, c)) / (2 * h), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("heads", [0, 2])
+def test_second_derivatives_of_a_unet_with_the_plain_kernel_or_without_attention(heads):
+    """Score matching that trains through the Jacobian, in float32: the gradient's length along itself against a finite difference in float64."""
+    net, x, c = awake(UNet(width=8, mult=(1,), patch=2, heads=heads)), image(1, 1, 4, 6), torch.zeros(1)
+    kernel = sdpa_kernel(SDPBackend.MATH) if heads else contextlib.nullcontext()
+    with kernel:
+        implicit_score_matching(lambda x: net(x, c), x).sum().backward()
+    weight, h = net.middle[0].conv1.weight, 1e-6
+    slope = weight.grad.norm().item()
+    direction = weight.grad.double() / slope
+    net, x, c = net.double(), x.double(), c.double()
+    ends = []
+    for way in (1, -1):
+        with torch.no_grad():
+            net.middle[0].conv1.weight += way * h * direction
+        ends.append(implicit_score_matching(lambda x: net(x, c), x).sum().item())
+        with torch.no_grad():
+            net.middle[0].conv1.weight -= way * h * direction
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-3)
 
 
 def test_attention_is_torchs_multihead_attention_over_the_positions():

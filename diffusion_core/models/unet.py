@@ -94,6 +94,9 @@ class UNet(nn.Module):
     Returns (B, channels, H, W), with learned_variance (B, 2 channels, H, W), in x's dtype, all zeros before training.
     Raises ValueError for widths that the 8 normalization groups do not divide, for a size that cannot be halved, a label without classes.
 
+    Second derivatives (`implicit_score_matching` trains through them) ask for attention's plain kernel: call the network inside
+    `with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`, or build it with heads=0.
+
     >>> import torch
     >>> from diffusion_core import UNet
     >>> net = UNet(channels=3, width=16, mult=(1, 2), num_classes=10)
