@@ -25,6 +25,13 @@ def notebooks(book: pathlib.Path = BOOK) -> list[pathlib.Path]:
     return sorted(path for path in book.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
 
+def chosen(parser: argparse.ArgumentParser, named: list[pathlib.Path]) -> list[pathlib.Path]:
+    """The notebooks named on the command line, or all of them; a name that is no file ends the program before anything is run."""
+    if absent := [str(path) for path in named if not path.is_file()]:
+        parser.error(f"no such notebook: {', '.join(absent)}; name it as in book/ground/00_start_here.ipynb, from the root of the repository")
+    return named or notebooks()
+
+
 def cell_ids(sources: list[str]) -> list[str]:
     """An id for each cell made from what it says: inserting a cell changes no other cell's id. Repeated cells are numbered."""
     ids: list[str] = []
@@ -85,10 +92,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", type=pathlib.Path, nargs="*", help="the notebooks to run (default: all of them)")
     args = parser.parse_args()
+    paths = chosen(parser, args.notebooks)
     os.environ["DIFFUSION_CORE_DEVICE"] = "cpu"
     os.environ["OMP_NUM_THREADS"] = "1"  # the same digits on any number of cores
     failed = 0
-    for path in args.notebooks or notebooks():
+    for path in paths:
         start = time.perf_counter()
         try:
             execute(path)

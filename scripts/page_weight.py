@@ -49,6 +49,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", type=pathlib.Path, nargs="?", default=pathlib.Path("_build/html"), help="the folder of the built book (default: _build/html)")
     args = parser.parse_args()
+    if not (args.site / "index.html").exists():
+        parser.error(f"no book in {args.site}: build it first with `make book`")
     found = weights(args.site)
     for page, size in sorted(found.items(), key=lambda item: -item[1]):
         print(f"{size / 1e6:6.2f} MB  {page}")

@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 
-from execute_book import BOOK, notebooks, run
+from execute_book import BOOK, chosen, run
 
 RECORD = BOOK / "run_times.json"
 
@@ -50,9 +50,10 @@ def main() -> int:
     parser.add_argument("notebooks", type=pathlib.Path, nargs="*", help="the notebooks to measure (default: all of them)")
     parser.add_argument("--runs", type=int, default=1, help="how often each is run (default: 1)")
     args = parser.parse_args()
+    paths = chosen(parser, args.notebooks)
     os.environ["DIFFUSION_CORE_DEVICE"] = "cpu"
     os.environ["OMP_NUM_THREADS"] = "1"  # what the stored outputs are computed with
-    for path in args.notebooks or notebooks():
+    for path in paths:
         record(path, min(measure(path) for _ in range(args.runs)))
     return 0
 

@@ -67,7 +67,7 @@ def measure(denoiser: Denoiser, n: int, steps: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"updates of the weights (default: {STEPS:,})")
     parser.add_argument("--output", type=Path, default=FOLDER / "digits.safetensors", help="where the weights go (default: into the package)")
     options = parser.parse_args()
     denoiser = train(options.steps)
