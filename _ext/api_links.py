@@ -14,6 +14,9 @@ SECTION = "In the code"
 FOREIGN = {"odeint", "method", "torch"}  # other people's names in the column of ours: torchdiffeq's solver and its argument, torch's own functions
 SPOKEN = {"schedule": "Schedule", "oracle": "oracles.Oracle", "mixture": "GaussianMixture", "denoiser": "Denoiser"}  # variables that stand for a class
 CODE = re.compile(r"`([^`]+)`")
+NO_TEXT = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|\{[\w:-]+\}`[^`]*`|\[[^\]]*\]\([^)]*\)|^#[^\n]*$", re.MULTILINE | re.DOTALL)  # blocks, roles, links, headings
+TABLE = re.compile(r"^\|([^\n]*)\|[ \t]*\n\|[-:| ]+\|[ \t]*\n((?:\|[^\n]*(?:\n|\Z))+)", re.MULTILINE)
+OURS = re.compile(r"\bhere\b|this book|diffusion_core")  # in the heading of a column that has our names
 CHAPTER = re.compile(r"(\d\d)_\w+\.ipynb")
 
 
@@ -46,7 +49,9 @@ def resolve(code: str, room: str | None = None) -> str | None:
     if len(words) == 1:
         elsewhere = [entry.path for entry in api_names.all_entries() if entry.name == words[0]]
         told = "_" in words[0] or code.startswith(f"{words[0]}(")  # `score` may be a word, `range_variance` and `edm(sigma_data)` are names
-        return words[0] if words[0] in api_names.rooms() else elsewhere[0] if told and len(elsewhere) == 1 else None
+        if words[0] in api_names.rooms() and not code.startswith(f"{words[0]}("):  # nobody calls a room
+            return words[0]
+        return elsewhere[0] if told and len(elsewhere) == 1 else None
     if words[0] in api_names.rooms():
         shared = [entry.path for entry in api_names.entries(words[0]) if entry.name == words[1]]
         return shared[0] if shared and len(words) == 2 else resolve(".".join([*shared, *words[2:]]), room) if shared else None
@@ -104,6 +109,37 @@ def unknown(cell: Collection[str]) -> Iterator[str]:
             yield code
 
 
+def in_text(code: str) -> str | None:
+    """The path of inline code on a page outside of the chapters. The bare name of a room is a word there, `denoiser` or `variance`."""
+    path = resolve(code)
+    return path if path in api_names.by_path() or "." in code else None
+
+
+def ours(headings: Collection[str]) -> list[bool]:
+    """Which columns of a table may have our names: those whose heading says so, or all where none does."""
+    said = [bool(OURS.search(heading)) for heading in headings]
+    return said if any(said) else [True] * len(said)
+
+
+def in_page(pieces: Collection[tuple[str, bool | None]]) -> list[str | None]:
+    """The path of each piece of inline code on a page: (code, whether it stands in a column of ours; None in running text). A name that another column
+    has is other people's name too, and in running text it leads nowhere."""
+    theirs = {code for code, column in pieces if column is False}
+    return [None if column is False or (column is None and code in theirs) else in_text(code) for code, column in pieces]
+
+
+def pieces(markdown: str) -> list[tuple[str, bool | None]]:
+    """The inline code of a page's Markdown for `in_page`; what stands in a table without a column of ours is running text."""
+    text = NO_TEXT.sub("", markdown)
+    found: list[tuple[str, bool | None]] = [(code, None) for code in CODE.findall(TABLE.sub("", text))]
+    for head, rows in TABLE.findall(text):
+        columns = ours(head.split("|"))
+        for row in rows.splitlines():
+            cells = row.strip().strip("|").split("|")
+            found += [(code, None if all(columns) else column) for column, cell in zip(columns, cells) for code in CODE.findall(cell)]
+    return found
+
+
 def code_section(notebook: pathlib.Path) -> str:
     """The Markdown under `## In the code`, up to the next heading of that rank."""
     text = "\n\n".join(source for kind, source in cells(notebook) if kind == "markdown")
@@ -125,11 +161,11 @@ def cells(notebook: pathlib.Path) -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def explained(notebook: pathlib.Path) -> frozenset[str]:
-    """The paths of the public names, not of their methods, in a chapter's table of names; on a page about the package, in all of its text."""
+    """The paths of the public names, not of their methods, in a chapter's table of names; on another page, in all of its text."""
     if CHAPTER.fullmatch(notebook.name):
         paths = [in_column(code, cell) for cell in our_column(notebook) for code in cell]
     else:
-        paths = [resolve(code) for kind, source in cells(notebook) if kind == "markdown" for code in CODE.findall(source)]
+        paths = in_page(pieces("\n\n".join(source for kind, source in cells(notebook) if kind == "markdown")))
     return frozenset(filter(None, map(_name, paths)))
 
 

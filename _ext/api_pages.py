@@ -5,7 +5,8 @@
 
 lists the public names of `diffusion_core.samplers`: signature, docstring, the chapters that explain and use it, its source. Names go through Sphinx's
 Python domain, so that each has the address `#diffusion_core.ddim` and a place in the index and the search. `{api-map}` draws how the rooms stand on
-each other. In a chapter's section "In the code" every name of ours leads to its entry; one that no longer exists is a warning, and so an error.
+each other. In a chapter's section "In the code" every name of ours leads to its entry; one that no longer exists is a warning, and so an error. So do the
+names in the text of the pages beside the chapters.
 """
 
 import functools
@@ -29,6 +30,7 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINES = {"<dl>": '<span class="sig-lines">', "</dl>": "</span>", "<dd>": '<span class="sig-line">', "</dd>": "</span>"}
+PROSE = r"book/(?:package|reading|reference)/[^/]+"  # pages that speak of our names in all of their text; the API pages have their own links
 ROOM = re.compile(r"\{api-room\} (\w+)(?:\n:first: (.*))?")
 
 
@@ -187,15 +189,46 @@ def _room_box(room: str) -> str:
     return f":::::{{container}} api-box\n{chr(10).join(f'{line}{chr(10)}' for line in lines if line)}:::::\n"
 
 
+def _is_text(literal: nodes.literal) -> bool:
+    """No heading, no link, and no part of the page on the literature, which says of each name whose it is."""
+    above: nodes.Node | None = literal.parent
+    while above is not None:
+        if isinstance(above, (nodes.title, nodes.reference)) or "literature" in getattr(above, "attributes", {}).get("classes", ()):
+            return False
+        above = above.parent
+    return True
+
+
+def _column(literal: nodes.literal) -> bool | None:
+    """Whether the code stands in a column of our names; None in running text and in a table without such columns."""
+    entry: nodes.Node | None = literal.parent
+    while entry is not None and not isinstance(entry, nodes.entry):
+        entry = entry.parent
+    if entry is None or isinstance(entry.parent.parent, nodes.thead):
+        return None
+    head = next(iter(entry.parent.parent.parent.findall(nodes.thead)), None)
+    columns = api_links.ours([heading.astext() for heading in head[0]]) if head else [True]
+    return None if all(columns) else columns[entry.parent.index(entry)]
+
+
 class LinkNames(SphinxPostTransform):
-    """In the section "In the code" of a chapter, inline code that is a public name leads to its entry."""
+    """In the section "In the code" of a chapter, and in all of the text of the pages on the package, on other people's code and for reference, inline code
+    that is a public name leads to its entry."""
 
     default_priority = 12
 
     def run(self, **kwargs: Any) -> None:
+        if re.fullmatch(PROSE, self.env.docname):
+            self._link_text()
         for section in self.document.findall(nodes.section):
             if heading(section) == api_links.SECTION:
                 self._link(section)
+
+    def _link_text(self) -> None:
+        literals = [literal for literal in self.document.findall(nodes.literal) if _is_text(literal)]
+        for literal, path in zip(literals, api_links.in_page([(literal.astext(), _column(literal)) for literal in literals])):
+            if path:
+                self._lead(literal, path)
 
     def _link(self, section: nodes.section) -> None:
         for row in section.findall(nodes.row):
