@@ -58,12 +58,15 @@ class Denoiser(nn.Module):
         self.net, self.schedule, self.target, self.sigma_data = net, schedule, target, float(sigma_data)
 
     def predict(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
-        r"""The raw prediction $\hat y$ of $y=a\,x_0+b\,\epsilon$, (B, *D). t: scalar or (B,)."""
+        r"""The raw prediction $\hat y$ of $y=a\,x_0+b\,\epsilon$, (B, *D). t: scalar or (B,). cond: goes to the network, such as `label=y`."""
         y = self._outputs(x, t, **cond)
         return y.chunk(2, dim=1)[0] if getattr(self.net, "learned_variance", False) else y
 
     def predict_with_variance(self, x: Tensor, t: Tensor | float, **cond: Any) -> tuple[Tensor, Tensor]:
-        """(y, v), each (B, *D): `predict` and the output for the variance, as it comes, for `range_variance`. Raises ValueError for a network without one."""
+        """(y, v), each (B, *D): `predict` and the output for the variance, as it comes, for `range_variance`. t, cond: as in `predict`.
+
+        Raises ValueError for a network without that output.
+        """
         self.require_variance()
         y, v = self._outputs(x, t, **cond).chunk(2, dim=1)
         return y, v
@@ -93,7 +96,7 @@ class Denoiser(nn.Module):
             raise ValueError(f"{type(self.net).__name__} must return a tensor of shape {wanted} for x of shape {tuple(x.shape)}{' (learned_variance is true)' if doubled else ''}, got {shown}; a network that predicts a variance too says so by learned_variance = True")
 
     def forward(self, x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
-        r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). Raises ValueError where the target does not fix the image."""
+        r"""$\hat x_0=c_xx+c_y\hat y$, (B, *D). t, cond: as in `predict`. Raises ValueError where the target does not fix the image."""
         c_x, c_y = solution(self.schedule, self.target, t)
         return per_sample(c_x, x) * x + per_sample(c_y, x) * self.predict(x, t, **cond)
 

@@ -5,6 +5,7 @@ $w\,c_y^2$, $c_y=-\sigma/(\alpha b-\sigma a)$. Every weight here is a function o
 target's units with exact powers of $\alpha$ and $\sigma$: where a limit is finite, so is the coefficient. Derived in chapter 05.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +35,9 @@ def denoising_loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: We
     r"""$w\,c_y^2\,\|\hat y(x_t,t)-y\|^2/D$ with $x_t=\alpha x_0+\sigma\epsilon$, $y=a\,x_0+b\,\epsilon$: (B,), unreduced, the mean over the D coordinates.
 
     x0: (B, *D). t: scalar or (B,). weight: `snr`, `uniform`, `min_snr(5.)` ...; None is the plain $\|\hat y-y\|^2/D$: for the noise target, DDPM's
-    L_simple.
+    L_simple. cond: goes to the network, such as `label=y`.
 
-    The noise comes from `generator`, on its device. cond goes to the network.
+    The noise comes from `generator`, on its device.
 
     >>> import torch
     >>> from diffusion_core import MLP, Denoiser, LinearVP, denoising_loss, targets
@@ -64,10 +65,17 @@ def _noised(denoiser: Denoiser, x0: Tensor, t: Tensor | float, generator: torch.
 
 
 def _error(denoiser: Denoiser, prediction: Tensor, y: Tensor, t: Tensor | float, weight: Weight | None) -> Tensor:
-    if weight is not None:
-        require_callable(weight, "weight", "(schedule, t, target) -> w, such as losses.snr or losses.min_snr(5.0), or None")
     loss = (prediction - y).square().reshape(len(y), -1).mean(1)
-    return loss if weight is None else weight(denoiser.schedule, t, denoiser.target).to(loss.device, loss.dtype) * loss
+    if weight is None:
+        return loss
+    require_callable(weight, "weight", "(schedule, t, target) -> w, such as losses.snr or losses.min_snr(5.0), or None")
+    uncalled: tuple[object, ...] = (min_snr, edm_weight)
+    if weight in uncalled:
+        raise ValueError("weight must be losses.min_snr(gamma) or losses.edm_weight(sigma_data), got the function that makes one: call it, such as losses.min_snr(5.0)")
+    w = weight(denoiser.schedule, t, denoiser.target)
+    if w.shape not in ((), loss.shape):
+        raise ValueError(f"weight must give a scalar or one number a sample, shape ({len(loss)},), got {tuple(w.shape)}")
+    return w.to(loss.device, loss.dtype) * loss
 
 
 def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Loss:
@@ -97,8 +105,8 @@ def hybrid_loss(steps: int, scale: float = 1e-3, levels: int | None = 256) -> Lo
     """
     steps = require_count(steps, "steps", least=2)
     levels = None if levels is None else require_count(levels, "levels, where there are some,", least=2)
-    if not scale >= 0:
-        raise ValueError(f"scale must not be negative, got {scale}")
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale must not be negative or infinite, got {scale}; the usual value is 0.001")
 
     def loss(denoiser: Denoiser, x0: Tensor, t: Tensor | float, weight: Weight | None = None, generator: torch.Generator | None = None, **cond: Any) -> Tensor:
         i = knots(t, steps).expand(len(x0))
@@ -210,8 +218,8 @@ def edm_weight(sigma_data: float = 0.5) -> Weight:
     >>> [round(weight(EDM(), t, target).item(), 6) for t in (0.01, 0.5, 1.0)]
     [1.0, 1.0, 1.0]
     """
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data, the standard deviation of the data, must be positive, got {sigma_data}")
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data, the standard deviation of the data, must be positive and finite, got {sigma_data}")
 
     def weight(schedule: Schedule, t: Tensor | float, target: Target = targets.x0) -> Tensor:
         per_snr, per_one = _snr_and_one(schedule, t, target)
@@ -277,7 +285,7 @@ def discrete_times(steps: int) -> Times:
 
 
 def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
-    r"""Times at which $\log(\sigma/\alpha)\sim\mathcal N(mean, std^2)$, cut to the path's range: Karras et al. 2022, table 1. Raises ValueError unless std > 0.
+    r"""Times at which $\log(\sigma/\alpha)\sim\mathcal N(mean, std^2)$, cut to the path's range: Karras et al. 2022, table 1. Raises ValueError unless mean is finite and 0 < std < inf.
 
     >>> import torch
     >>> from diffusion_core import EDM, lognormal_times
@@ -288,8 +296,8 @@ def lognormal_times(mean: float = -1.2, std: float = 1.2) -> Times:
     >>> round(log_sigma.mean().item(), 1), round(log_sigma.std().item(), 1)
     (-1.2, 1.2)
     """
-    if not std > 0:
-        raise ValueError(f"std must be positive, got {std}; the usual value is 1.2")
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise ValueError(f"std must be positive and finite, and mean finite, got {std} and {mean}; the usual values are 1.2 and -1.2")
 
     def times(schedule: Schedule, n: int, generator: torch.Generator | None = None) -> Tensor:
         z = double(torch.randn(n, generator=generator, dtype=torch.float32, device=drawn_on(generator)))

@@ -76,7 +76,7 @@ def range_variance(schedule: Schedule, v: Tensor, s: Tensor, t: Tensor) -> Tenso
 class LearnedVariance:
     r"""The variance that a network with `learned_variance=True` predicts, `range_variance` of its second output.
 
-    variance(schedule, x, s, t) -> (B, *D). cond: conditions for the network, such as label=...
+    `variance(schedule, x, s, t)` is (B, *D). cond: goes to the network, such as `label=y`.
 
     The mean and the variance of a step come from one call of the network. `variance.denoise` is the denoiser, and keeps the second output until
     the variance at the same state and time is asked for, so that `ancestral(variance.denoise, schedule, x, times, variance)` calls the network once a
@@ -128,6 +128,7 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
     estimated, elsewhere the second: that way the Monte Carlo error is multiplied by no more than 1. A negative estimate becomes 0.
 
     x0: (n, *D) data; each time of the grid gets one noise for each of them, in one call of the denoiser. times: the sampler's decreasing grid.
+    cond: goes to the denoiser at every call, such as `label=y`.
     Returns a variance for the steps of that grid, and at a last one to $\sigma=0$ that is $V_t$, which serves a decoder; asked about another step it raises ValueError.
 
     >>> import torch
@@ -152,6 +153,8 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
     for t, alpha, sigma in zip(times[:-1], *(level.tolist() for level in schedule(times[:-1]))):
         x_t = alpha * x0 + sigma * normal_like(x0, generator)
         image = denoise(x_t, t, **cond)
+        if image.shape != x_t.shape:
+            raise ValueError(f"the denoiser must return the image E[x_0 | x_t], a tensor of the shape of x, {tuple(x_t.shape)}, got {tuple(image.shape)}")
         if alpha > sigma:
             spread.append((sigma / alpha) ** 2 * (1 - double((x_t - alpha * image) / sigma).square().mean()))
         else:

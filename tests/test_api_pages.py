@@ -76,6 +76,7 @@ def test_a_docstring_becomes_myst(docstring: str, text: str) -> None:
         ("range_variance", "variance.range_variance"),
         ("edm(sigma_data)", "targets.edm"),
         ("edm", None),
+        ("denoiser(x, t)", None),
         ("ddimension", None),
         ("noise=", None),
     ],
@@ -147,6 +148,18 @@ def test_an_entry_has_its_methods_chapters_and_source() -> None:
     assert "{py:obj}`DDPM" not in text  # a name does not lead to itself
 
 
+@pytest.mark.parametrize("entry", [entry for entry in api_names.all_entries() if not entry.is_constant], ids=lambda entry: entry.path)
+def test_conditions_for_the_network_have_a_line_of_their_own(entry: api_names.Entry) -> None:
+    """`**cond`, of functions, of constructors and of methods."""
+    shown = [(entry.path, api_names.signature(entry), entry.value.__doc__ or "")]
+    shown += [(f"{entry.path}.{method.name}", method.signature, method.doc) for method in api_names.methods(entry)]
+    for name, signature, doc in shown:
+        if "**cond" in signature:
+            said = as_myst(doc, api_names.parameters(entry))
+            assert re.search(r"^- (?:`\w+`, )*`cond`: ", said, re.MULTILINE), f"{name} does not explain cond in an item"
+            assert not re.search(r"cond (?:goes|is)", said), name
+
+
 def test_a_room_says_what_its_short_names_of_types_are_and_where_a_file_begins() -> None:
     text = api_pages.room_text("samplers")
     assert "`Denoise` is `Callable[..., Tensor]`" in text
@@ -203,6 +216,27 @@ def test_levels_stand_on_those_above() -> None:
     assert {"schedules"} <= set(rows[0]) and set(api_names.stands_on("denoiser")) == {"schedules", "targets"}
 
 
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("Ours is `vlb`, `clipped(denoiser)`, `schedule.noise`.", ["vlb", "clipped", "Schedule.noise"]),
+        ("## `vlb`\n\n[`vlb`](https://example.org), {eq}`vlb`, a `denoiser`, their `q_sample`.\n\n```python\n`vlb`\n```", []),
+        ("| theirs | here |\n|---|---|\n| `vlb` | `ddim` |\n\nThe `vlb` of `ddim`.", ["ddim", "ddim"]),
+        ("| their name | this book |\n|:--|--:|\n| a | `vlb` |", ["vlb"]),
+        ("| flag | meaning |\n|---|---|\n| `vlb` | `ddim` |\n", ["vlb", "ddim"]),
+    ],
+)
+def test_our_names_in_the_text_of_a_page(text: str, paths: list[str]) -> None:
+    assert [path for path in api_links.in_page(api_links.pieces(text)) if path] == paths
+
+
+def test_a_page_on_other_code_is_where_it_speaks_of_ours() -> None:
+    explained = {path: {reader.stem for reader in api_pages.readers(api_names.by_path()[path])[0]} for path in ("hybrid_loss", "posterior_variance", "vlb")}
+    assert "guided_diffusion" in explained["hybrid_loss"] and {"guided_diffusion", "ddpm_original"} <= explained["vlb"]
+    assert "ddpm_original" not in explained["posterior_variance"], "a name of theirs on that page"
+    assert "{doc}`/book/reading/guided_diffusion`" in api_pages.entry_text(api_names.by_path()["hybrid_loss"])
+
+
 CHAPTER = """# A chapter
 
 ## In the code
@@ -219,12 +253,29 @@ Compare `targets.solution(schedule, target, t)`.
 `targets.v` is plain here.
 """
 
+THEIRS = """# Their code
+
+Ours is `targets.v`, theirs [`targets.v`](https://example.org), and `targets.eps` is either.
+
+## `targets.x0`
+
+| theirs | here |
+|---|---|
+| `targets.eps` | `targets.eps` |
+
+| flag | meaning |
+|---|---|
+| a | `targets.score`, $a$ |
+"""
+
 
 def test_a_small_book(tmp_path: pathlib.Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    (source / "index.md").write_text("# A book\n\n```{toctree}\nchapter\napi\n```\n", encoding="utf-8")
+    (source / "index.md").write_text("# A book\n\n```{toctree}\nchapter\napi\nbook/reading/theirs\n```\n", encoding="utf-8")
     (source / "chapter.md").write_text(CHAPTER, encoding="utf-8")
+    (source / "book/reading").mkdir(parents=True)
+    (source / "book/reading/theirs.md").write_text(THEIRS, encoding="utf-8")
     (source / "api.md").write_text("# Names\n\n```{api-room} targets\n```\n", encoding="utf-8")
     (source / "conf.py").write_text(
         "extensions = ['myst_parser', 'sphinx_design', 'api_pages']\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\nsuppress_warnings = ['ref.doc']\npython_maximum_signature_line_length = 40\n", encoding="utf-8"
@@ -239,6 +290,11 @@ def test_a_small_book(tmp_path: pathlib.Path) -> None:
     links = [(link.get_text(), link["href"]) for link in section.find_all("a", class_="api-name")]
     assert links == [("targets.v", "api.html#diffusion_core.targets.v"), ("targets.solution(schedule, target, t)", "api.html#diffusion_core.targets.solution")]
     assert not chapter.find("section", id="elsewhere").find_all("a", class_="api-name")
+
+    theirs = BeautifulSoup((tmp_path / "html/book/reading/theirs.html").read_text(encoding="utf-8"), "html.parser")
+    links = [(link.get_text(), link["href"]) for link in theirs.find_all("a", class_="api-name")]
+    assert links == [(f"targets.{name}", f"../../api.html#diffusion_core.targets.{name}") for name in ("v", "eps", "score")]
+    assert theirs.find("a", string="targets.eps").find_parent("td") and not theirs.h2.find("a", class_="api-name")
 
     names = BeautifulSoup((tmp_path / "html/api.html").read_text(encoding="utf-8"), "html.parser")
     entries = names.select("dl.py")

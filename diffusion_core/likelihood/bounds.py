@@ -87,13 +87,14 @@ def vlb(
 ) -> VLB:
     r"""The bound of the chain that `ancestral` runs on the grid `times`, which must end at 0.
 
-    A step costs $\mathrm{KL}\big(\mathcal N(\tilde\mu(x_t,x_0),\tilde\beta I)\,\|\,\mathcal N(\tilde\mu(x_t,\hat x_0),\tau^2)\big)$. variance: of the step, as in
-    `ancestral`; the default is `posterior_variance`. The decoder is Gaussian about $\hat x_0$ at the last time before 0, in `levels` bins
-    (`discretized_log_prob`) or, with None, as a density; its variance is what `variance` gives for the step to 0 and, where that is 0,
-    $\sigma^2/\alpha^2$. A path with a floor, sigma(0) > 0, pays for the step to t = 0 too, and decodes from there.
+    A step costs $\mathrm{KL}\big(\mathcal N(\tilde\mu(x_t,x_0),\tilde\beta I)\,\|\,\mathcal N(\tilde\mu(x_t,\hat x_0),\tau^2)\big)$. The decoder is
+    Gaussian about $\hat x_0$ at the last time before 0, in `levels` bins (`discretized_log_prob`) or, with None, as a density; its variance is what
+    `variance` gives for the step to 0 and, where that is 0, $\sigma^2/\alpha^2$. A path with a floor, sigma(0) > 0, pays for the step to t = 0 too, and
+    decodes from there.
 
-    x0: (B, *D). cond goes to the denoiser. Raises ValueError for a grid that does not end at 0, for a step with $\tau^2=0$ (its KL is
-    infinite), and for samples < 1.
+    x0: (B, *D). variance: of a step, as in `ancestral`; the default is `posterior_variance`. samples: draws of each term, averaged.
+    cond: goes to the denoiser at every call, such as `label=y`. Raises ValueError for a grid that does not end at 0, for a step
+    with $\tau^2=0$ (its KL is infinite), and for samples < 1.
 
     >>> import torch
     >>> from diffusion_core import LinearVP, ring, uniform, vlb
@@ -140,7 +141,8 @@ def continuous_vlb(
 
     The limit is finite for t_min > 0 only, since $\lambda\to\infty$ where sigma = 0; a path with a floor may go down to 0.
 
-    x0: (B, *D). cond goes to the denoiser. Raises ValueError for a t_min outside [0, 1) or with sigma = 0, and for samples < 1.
+    x0: (B, *D). cond: goes to the denoiser at every call, such as `label=y`. Raises ValueError for a t_min outside [0, 1) or with sigma = 0, and for
+    samples < 1.
 
     >>> import torch
     >>> from diffusion_core import LinearVP, continuous_vlb, ring

@@ -78,8 +78,9 @@ def ode_log_likelihood(
     trace: "exact", D backward passes a call; "rademacher" or "gaussian", Hutchinson's estimate with one probe a sample, drawn once and kept for the whole solve, as the
     adaptive solver needs a smooth field: unbiased for the log-density (its exponential is not unbiased for the density). Average several runs for less noise.
 
-    x0: (B, *D), continuous data; add uniform noise to discrete values first. cond goes to the denoiser. Raises ValueError for t_min with sigma = 0, for t_max with alpha = 0, for a
-    denoiser of another path or one that returns another shape or numbers that are not finite; RuntimeError for one too rough for the solver; ImportError without torchdiffeq.
+    x0: (B, *D), continuous data; add uniform noise to discrete values first. cond: goes to the denoiser at every call, such as `label=y`.
+    Raises ValueError for t_min with sigma = 0, for t_max with alpha = 0, for a denoiser of another path or one that returns another shape or numbers that are not finite;
+    RuntimeError for one too rough for the solver; ImportError without torchdiffeq.
 
     Estimates of the errors, with $J=\partial\hat x_0/\partial\bar x$ (all by the chosen trace):
     - at t_min, from the heat equation $\partial p/\partial\varsigma^2=\frac12\Delta p$: $\frac{\varsigma^2}2\big(\mathrm{tr}\nabla^2\log p+\|\nabla\log p\|^2\big)=\frac12\big(\mathrm{tr}J-D+\|\hat x_0-\bar x\|^2/\varsigma^2\big)$;
@@ -118,7 +119,7 @@ def ode_encode(
 ) -> Tensor:
     r"""The code of x0: follow the flow from $\bar x=x_0$ at t_min to t_max, where $x=\alpha\bar x$, (B, *D), is nearly $\mathcal N(0,\sigma^2I)$ for data of the denoiser's law.
 
-    The code of `ode_log_likelihood`, without its divergence; raises as it does.
+    The code of `ode_log_likelihood`, without its divergence; raises as it does. cond: goes to the denoiser at every call, such as `label=y`.
 
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, ode_encode
@@ -139,7 +140,7 @@ def ode_decode(
 ) -> Tensor:
     r"""$\bar x=x/\alpha$ at t_min, (B, *D), of the flow that ends in the code x at t_max: the inverse of `ode_encode`, and a sampler from `schedule.noise(shape, t=t_max)`.
 
-    Raises as `ode_log_likelihood` does.
+    cond: goes to the denoiser at every call, such as `label=y`. Raises as `ode_log_likelihood` does.
 
     >>> import torch
     >>> from diffusion_core import Gaussian, LinearVP, ode_decode, ode_encode
