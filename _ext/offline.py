@@ -1,5 +1,6 @@
 """A small Sphinx extension for this book: pages that need no network, that are accessible, and that show a check as a check."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -7,6 +8,8 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 CHECK_MARK = "✓ "
+OPENING = re.compile(r"[(\[“‘]+$")
+CLOSING = re.compile(r"[)\].,;:!?”’%]+|-\w+")
 REPLACEMENTS = (
     ('<div role="list" class="citation-list">', '<div class="citation-list">'),
     (' role="doc-biblioentry"', ""),
@@ -14,6 +17,7 @@ REPLACEMENTS = (
     ('class="proof admonition" id="proof"', 'class="proof admonition"'),
     *((f' id="{name}-content">', ">") for name in ("proof", "exercise", "solution")),
 )
+SOLUTION_LINK = re.compile(r"Solution to(<a [^>]*>) ")
 
 
 class MarkChecks(SphinxPostTransform):
@@ -28,11 +32,33 @@ class MarkChecks(SphinxPostTransform):
                 block["classes"].append("checks")
 
 
+class KeepTogether(SphinxPostTransform):
+    """Tie a formula in a line of text to the bracket before it and to the punctuation after it: a browser may break a line at either side of a formula."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        for formula in list(self.document.findall(nodes.math)):
+            parent, at = formula.parent, formula.parent.index(formula)
+            before, after = (str(parent[i]) if 0 <= i < len(parent) and type(parent[i]) is nodes.Text else "" for i in (at - 1, at + 1))
+            opening, closing = OPENING.search(before), CLOSING.match(after)
+            if opening:
+                parent[at - 1] = nodes.Text(before[: opening.start()])
+            if closing:
+                parent[at + 1] = nodes.Text(after[closing.end() :])
+            if opening or closing:
+                tied = [nodes.Text(opening[0])] if opening else []
+                tied += [formula, *([nodes.Text(closing[0])] if closing else [])]
+                parent[at] = nodes.inline("", "", *tied, classes=["keep"])
+
+
 def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend three things in the page's HTML.
+    """Drop scripts that are declared twice or that only serve live kernels (thebe), and mend four things in the page's HTML.
 
     docutils puts each reference (role doc-biblioentry) straight into a list (role list), which the ARIA standard does not allow.
-    sphinx-proof and sphinx-exercise begin a proof with the bare word "Proof." and give every box without a label the same id.
+    sphinx-proof and sphinx-exercise begin a proof with the bare word "Proof.", give every box without a label the same id, and put the blank after
+    "Solution to" into the link.
     """
     kept, seen = [], set()
     for script in context.get("script_files", []):
@@ -45,11 +71,13 @@ def tidy_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, 
     body = context.get("body") or ""
     for old, new in REPLACEMENTS:
         body = body.replace(old, new)
+    body = SOLUTION_LINK.sub(r"Solution to \1", body)
     if body:
         context["body"] = body
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_post_transform(MarkChecks)
+    app.add_post_transform(KeepTogether)
     app.connect("html-page-context", tidy_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -45,3 +45,26 @@ def test_the_roles_and_ids_of_a_page_are_mended() -> None:
         '<div class="citation-list"><div class="citation"></div></div>'
         '<div class="proof admonition"><p><span class="proof-word">Proof.</span> By parts.</p></div><section></section>'
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "tied"),
+    [
+        (["if (", "$x", "), then ", "$y", ", and ", "$z", "."], ["($x),", "$y,", "$z."]),
+        (["the ", "$y", "-axis and ", "$y", " again"], ["$y-axis"]),
+        (["(", "$x", "(", "$y", ")"], ["($x", "($y)"]),
+        (["$x"], []),
+    ],
+)
+def test_a_formula_keeps_its_bracket_and_its_punctuation(line: list[str], tied: list[str]) -> None:
+    document = new_document("page")
+    document += nodes.paragraph("", "", *[nodes.math("", part) if part.startswith("$") else nodes.Text(part) for part in line])
+    offline.KeepTogether(document).run()
+    assert document.astext() == "".join(line)
+    assert [span.astext() for span in document.findall(nodes.inline)] == tied
+
+
+def test_the_blank_after_solution_to_is_not_part_of_the_link() -> None:
+    context = {"script_files": [], "body": '<p>Solution to<a class="internal" href="#ex-a"> Exercise 1</a></p>'}
+    offline.tidy_page(None, "page", "page.html", context, None)
+    assert context["body"] == '<p>Solution to <a class="internal" href="#ex-a">Exercise 1</a></p>'
