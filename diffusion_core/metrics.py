@@ -9,12 +9,13 @@ figure means something only beside its N and its *floor*, the same figure for re
 Samples are tensors (N, *D) on one device; distances flatten D and are computed in float64 on the CPU.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_core.doors import on_cpu
+from diffusion_core.doors import is_count, on_cpu, require_count
 from diffusion_core.models.classifier import Classifier
 
 __all__ = [
@@ -45,7 +46,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 
     N ≠ M. (`scipy.stats.wasserstein_distance` is this for p = 1 and one line.) The only approximation is the average over `projections`.
 
     In the units of x. For two Gaussians that differ by a shift m in d dimensions, p = 2: $\|m\|/\sqrt d$. Raises ValueError for samples
-    whose shapes do not fit, that are empty or not finite, and for p < 1. Source: Bonneel et al. 2015.
+    whose shapes do not fit, that are empty or not finite, and unless 1 <= p < inf. Source: Bonneel et al. 2015.
 
     >>> import torch
     >>> from diffusion_core.metrics import sliced_wasserstein
@@ -54,8 +55,9 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 256, p: float = 
     >>> round(sliced_wasserstein(x, x + 1.0, generator=generator), 1)
     1.0
     """
-    if p < 1 or projections < 1:
-        raise ValueError(f"the order p and the number of projections must be at least 1, got p = {p} and {projections}")
+    if not 1 <= p < math.inf:
+        raise ValueError(f"the order of the distance must be finite and at least 1, got p = {p}")
+    projections = require_count(projections, "projections")
     x, y = _pair(x, y)
     n, m = len(x), len(y)
     theta = torch.randn(x.shape[1], projections, generator=on_cpu(generator), dtype=torch.float64)
@@ -148,7 +150,7 @@ def permutation_test(
     >>> permutation_test(x, y + 2.0, permutations=99, generator=generator)
     0.01
     """
-    if permutations < 1:
+    if not is_count(permutations):
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     x, y = _pair(x, y, least=2)
     gram, generator = kernel(torch.cat([x, y])), on_cpu(generator)
@@ -222,8 +224,8 @@ def class_accuracy(x: Tensor, labels: Tensor, classifier: nn.Module) -> float:
     >>> class_accuracy(x[:200], labels[:200], pretrained("digits_classifier")) > 0.97
     True
     """
-    if len(x) != len(labels) or len(x) == 0:
-        raise ValueError(f"every image needs one label, got {len(x)} images and {len(labels)} labels")
+    if labels.shape != (len(x),) or len(x) == 0:
+        raise ValueError(f"every image needs one label, labels of shape (N,), got {len(x)} images and {len(labels)} labels of shape {tuple(labels.shape)}")
     return float((_evaluate(classifier, classifier, x).argmax(dim=1) == labels.cpu()).double().mean())
 
 
@@ -260,8 +262,9 @@ def floor(
     >>> low > 0 and spread > 0
     True
     """
-    if n + m > len(real) or min(n, m) < 1 or repeats < 2:
-        raise ValueError(f"the floor needs n + m different real items and 2 repeats, got n = {n}, m = {m} of {len(real)}, {repeats} repeats")
+    n, m, repeats = require_count(n, "n"), require_count(m, "m"), require_count(repeats, "repeats", least=2)
+    if n + m > len(real):
+        raise ValueError(f"the floor needs n + m different real items, got n = {n}, m = {m} of {len(real)}")
     if labels is not None and labels.shape != (len(real),):
         raise ValueError(f"labels must be one an item, shape ({len(real)},), got {tuple(labels.shape)}")
     readings, generator = [], on_cpu(generator)

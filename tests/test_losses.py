@@ -1,6 +1,7 @@
 """The denoising loss: its weights by brute force, its limits, its floor, and how times fall."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from diffusion_core import (
     Straight,
     denoising_loss,
     discrete_times,
+    hybrid_loss,
     linear_betas,
     lognormal_times,
     losses,
@@ -269,11 +271,29 @@ def test_drawn_times_are_times_that_every_loss_can_use(schedule_name):
 def test_wrong_settings_raise():
     for make, message in (
         (lambda: losses.min_snr(0.0), "gamma"), (lambda: losses.min_snr(math.nan), "gamma"), (lambda: losses.edm_weight(0.0), "sigma_data"), (lambda: discrete_times(0), "positive integer"),
-        (lambda: discrete_times(2.5), "positive integer"), (lambda: lognormal_times(0.0, 0.0), "std"),
+        (lambda: discrete_times(2.5), "positive integer"), (lambda: lognormal_times(0.0, 0.0), "std"), (lambda: lognormal_times(0.0, math.inf), "std .* finite"),
+        (lambda: lognormal_times(math.nan), "mean finite, got 1.2 and nan"), (lambda: losses.edm_weight(math.inf), "finite"), (lambda: hybrid_loss(10, scale=math.inf), "infinite, got inf"),
         (lambda: denoising_loss(Denoiser(Affine(), LinearVP(), targets.score), torch.zeros(2, 2), 0.0), "keep t above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1,), (3,), (1, 4)])
+def test_a_weight_of_another_shape_does_not_spread_over_the_losses(shape):
+    x0, t = torch.zeros(4, 2), torch.full((4,), 0.5)
+    denoiser = Denoiser(Affine(), LinearVP(), targets.eps)
+    with pytest.raises(ValueError, match=rf"one number a sample, shape \(4,\), got {re.escape(str(shape))}"):
+        denoising_loss(denoiser, x0, t, lambda schedule, t, target: torch.ones(shape))
+    for shape in ((), (4,)):
+        loss = denoising_loss(denoiser, x0, t, lambda schedule, t, target: torch.full(shape, 2.0), generator(0))
+        assert torch.equal(loss, 2 * denoising_loss(denoiser, x0, t, None, generator(0)))
+
+
+@pytest.mark.parametrize("maker", [losses.min_snr, losses.edm_weight])
+def test_a_weight_that_was_not_made_says_so(maker):
+    with pytest.raises(ValueError, match=r"call it, such as losses.min_snr\(5.0\)"):
+        denoising_loss(Denoiser(Affine(), LinearVP(), targets.eps), torch.zeros(4, 2), 0.5, maker)
 
 
 def test_total_of_the_bound_over_the_whole_chain():

@@ -244,6 +244,18 @@ def test_other_bad_arguments_are_refused():
         permutation_test(x, x, permutations=0)
     with pytest.raises(ValueError, match="half of all pairs of points coincide"):
         mmd2(x, x)
+    for order in (math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"finite and at least 1, got p = {order}"):
+            sliced_wasserstein(x, x, p=order)
+    with pytest.raises(ValueError, match="projections must be a positive integer, got 2.5"):
+        sliced_wasserstein(x, x, projections=2.5)
+    with pytest.raises(ValueError, match="permutations must be at least 1, got 2.5"):
+        permutation_test(x, x, permutations=2.5)
+    for n, m, repeats, message in ((0, 1, 2, "n must be"), (1, 1.5, 2, "m must be"), (1, 1, 1, "repeats must be an integer of at least 2")):
+        with pytest.raises(ValueError, match=message):
+            floor(energy_distance, x, n, m, repeats=repeats)
+    with pytest.raises(ValueError, match=r"labels of shape \(N,\), got 4 images and 4 labels of shape \(4, 1\)"):
+        class_accuracy(x, torch.zeros(4, 1), Pixels())
     with pytest.raises(ValueError, match="4 images and 3 labels"):
         class_accuracy(x, torch.zeros(3), Pixels())
     with pytest.raises(ValueError, match="classifier.eval"):

@@ -264,6 +264,14 @@ def test_training_with_the_hybrid_loss_finds_the_exact_reverse_variance():
     assert float(range_variance(CHAIN, fitted.net.v.reshape(1, 1), f64(4 / N), f64(5 / N))) == pytest.approx(want, rel=0.02)
 
 
+def test_an_image_of_another_shape_does_not_spread_over_the_data():
+    """The mean of a batch for each of its samples would give a variance, and a wrong one."""
+    exact, x0 = Gaussian([0.0, 1.0], V).denoiser(CHAIN), torch.randn(5, 2, generator=generator(3))
+    for denoise in (lambda x, t: exact(x, t)[:, :1], lambda x, t: exact(x, t).mean(0)):
+        with pytest.raises(ValueError, match=r"the shape of x, \(5, 2\), got"):
+            analytic_variance(denoise, CHAIN, x0, uniform(N))
+
+
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda: hybrid_loss(1), "at least 2"), (lambda: hybrid_loss(10, -1.0), "scale must not be negative"), (lambda: hybrid_loss(10, 1.0, 1), "levels"),
     (lambda: hybrid_loss(N)(denoiser(), f64([[0.1]]), f64([0.31])), "expected times i / 8"),
