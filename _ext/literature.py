@@ -4,7 +4,7 @@
     ```
 
 lists the repositories that the page links to, each with its commit. `{literature} samplers` draws the results of one theme: the formula, our names with
-links to their entries, the paper, and where the repositories have it.
+links to their entries, the paper, and where the repositories have it. `{literature-index}` leads to each result of the page, theme by theme.
 """
 
 import functools
@@ -17,7 +17,8 @@ from typing import Any
 import api_links
 import yaml
 from docutils import nodes
-from made_pages import parsed
+from made_pages import inside, parsed
+from result_map import plain
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -25,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = ROOT / "book" / "reference" / "literature.yml"
 BOX = re.compile(r"\{prf:\w+\}[ \t]*([^\n]*)\n:label:[ \t]*(\S+)")
 LABEL = re.compile(r"(?::label:[ \t]*|\$\$[ \t]*\()([A-Za-z][\w-]*\w)")
+THEME = re.compile(r"^## ([^\n]+)\n\n```\{literature\} (\w+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`(?!`)")
 ROLE = re.compile(r"\{[\w:]+\}`[^`]+`")
 
@@ -127,13 +129,26 @@ def linked(text: str) -> str:
     return CODE.sub(link, text)
 
 
+def title_of(result: Result) -> str:
+    return result.title or chapters_of_labels()[result.label][1]
+
+
+def index_text(page: str) -> str:
+    """A list with an item for each theme of the page, in which every result is a link to its entry."""
+    items = []
+    for heading, theme in THEME.findall(page):
+        links = [f"{{ref}}`{plain(title_of(result))} <literature-{result.label}>`" for result in themes()[theme]]
+        items.append(f"- *{heading}*: {', '.join(links)}.")
+    return "\n".join(items)
+
+
 def result_text(result: Result) -> str:
-    number, title = chapters_of_labels()[result.label]
+    number = chapters_of_labels()[result.label][0]
     where = f"Equation {{eq}}`{result.label}`" if result.label.startswith("eq-") else f"{{prf:ref}}`{result.label}`"
     chapter = api_links.chapters(ROOT)[number].relative_to(ROOT).with_suffix("").as_posix()
     lines = [
         f"(literature-{result.label})=",
-        f"**{result.title or title}.** {where} of {{doc}}`chapter\u00a0{number} </{chapter}>`",
+        f"**{title_of(result)}.** {where} of {{doc}}`chapter\u00a0{number} </{chapter}>`",
         f":::{{container}} formula\n{formula(result.formula)}\n:::",
         "\n".join([f"- *Here*: {linked(result.here)}.", f"- *Paper*: {result.paper}.", *_elsewhere(result)]),
     ]
@@ -178,6 +193,12 @@ class Literature(SphinxDirective):
         return parsed(self, "\n\n".join(map(result_text, themes()[theme])))
 
 
+class LiteratureIndex(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(DATA))
+        return [inside(self, index_text(pathlib.Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8")), ["literature-index"])]
+
+
 class Repositories(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(DATA))
@@ -186,5 +207,6 @@ class Repositories(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("literature", Literature)
+    app.add_directive("literature-index", LiteratureIndex)
     app.add_directive("repositories", Repositories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -23,6 +23,7 @@ from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 from diffusers.training_utils import compute_snr
 from literature import Place, Result
 from paths import f64, generator, one_thread  # noqa: F401
+from result_map import plain
 
 from diffusion_core import (
     DDPM,
@@ -82,6 +83,16 @@ def test_every_chapter_every_theme_and_every_repository_has_its_share() -> None:
     assert {place.repository.key for place in PLACES} == set(literature.repositories())
     names = "pytorch-diffusion diffusion guided-diffusion score_sde_pytorch edm diffusers"
     assert " ".join(repository.name.partition("/")[2] for repository in literature.repositories().values()) == names
+
+
+def test_the_index_leads_to_every_entry() -> None:
+    index = literature.index_text(PAGE)
+    assert re.findall(r"<literature-([\w-]+)>", index) == [result.label for result in RESULTS]
+    headings = [heading for heading in re.findall(r"^## (.+)$", PAGE, re.M) if heading != "The repositories"]
+    assert re.findall(r"^- \*(.+?)\*: ", index, re.M) == headings
+    for result in RESULTS:
+        assert f"{{ref}}`{plain(literature.title_of(result))} <literature-{result.label}>`" in index
+        assert f"(literature-{result.label})=\n\n**{literature.title_of(result)}.**" in literature.result_text(result)
 
 
 def test_a_broken_entry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
