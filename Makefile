@@ -6,7 +6,7 @@ SITE := _build/html
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book read pdf lint test flakes execute times bench mutants
+.PHONY: help setup book read lab pdf lint test flakes execute times bench mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ book: $(READY) ## build the HTML book from the stored outputs
 
 read: book ## build the book, serve it on this machine, open a browser
 	@$(BIN)/python scripts/read_book.py $(SITE)
+
+lab: $(READY) ## open the notebooks in JupyterLab, to run and change them (installs it the first time)
+	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet "jupyterlab>=4,<5" "jupyterlab-myst>=2,<3"
+	@$(BIN)/jupyter-lab book
 
 pdf: $(READY) ## build the PDF of the whole book (some minutes; names what is missing: LaTeX, fonts)
 	@$(BIN)/python scripts/build_pdf.py
