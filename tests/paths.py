@@ -1,5 +1,7 @@
 """Every schedule of the package, for tests that hold on all of them, and the mathematics typed once more, without the package."""
 
+import math
+
 import pytest
 import torch
 
@@ -66,6 +68,12 @@ SCHEDULES = {
 FLOORED = ("geometric", "learned")
 NO_SIGNAL_AT_1 = ("cosine", "sigmoid", "sigmoid_sharp", "straight", "cosine_shifted", "straight_shifted", "linear_zero_terminal", "ddpm_zero_terminal_1000")
 PRESERVING = tuple(name for name in SCHEDULES if name.startswith(("linear", "cosine", "sigmoid", "ddpm", "learned")))
+
+BAD_STARTS = [  # a state, a grid, and what a sampler says of the two
+    *((torch.zeros(2), f64(times), "strictly decreasing") for times in ([0.0, 1.0], [1.0], [1.0, 0.5, 0.5], [[1.0, 0.0]], [1.0, math.nan, 0.0])),
+    *((torch.zeros(2), f64(times), r"\[0, 1\]") for times in ([1.5, 0.0], [1.0, -0.1])),
+    *((x, f64([1.0, 0.0]), "floating tensor") for x in (torch.zeros(2, dtype=torch.int64), 0.5, torch.tensor(0.5))),
+]
 
 
 class Spy:
