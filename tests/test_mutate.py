@@ -43,7 +43,7 @@ def test_every_mutated_file_has_tests_and_all_of_them_exist():
         mutate.tests_of("diffusion_core/nowhere.py", config)
 
 
-@pytest.mark.parametrize("folder", ["schedules", "oracles", "samplers", "likelihood"])
+@pytest.mark.parametrize("folder", ["schedules", "oracles", "losses", "samplers", "likelihood"])
 def test_no_file_of_a_mutated_folder_is_forgotten(folder):
     config = mutate.settings()
     listed = set(config["cosmic-ray"]["module-path"] + config["sample"]["left-out"])

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_core.denoiser import Denoiser
-from diffusion_core.losses import Loss, Times, Weight, denoising_loss, uniform_times
+from diffusion_core.losses.denoising import Loss, denoising_loss
+from diffusion_core.losses.times import Times, uniform_times
+from diffusion_core.losses.weights import Weight
 from diffusion_core.progress import Progress
 from diffusion_core.training import identity, processes
 from diffusion_core.training.arguments import check_checkpointing, check_functions, check_settings, checked_data
