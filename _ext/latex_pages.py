@@ -153,7 +153,7 @@ def configure(app: Sphinx, config: Any) -> None:
         maketitle=r"\booktitlepage",
         tableofcontents=r"\sphinxtableofcontents\chapter{About this book}",
         sphinxsetup="verbatimwrapslines=true,verbatimforcewraps=true,verbatimhintsturnover=false",
-        fvset=r"\fvset{fontsize=\footnotesize}",
+        fvset=r"\fvset{fontsize=\fontsize{8.8}{11}\selectfont}",  # a line of 100 columns has room in it
     )
     elements["preamble"] = elements.get("preamble", "") + (HERE / "latex_pages.tex").read_text(encoding="utf-8")
     config["latex_documents"] = [(config["master_doc"], f"{TARGET}.tex", config["html_title"], config["author"], "jupyterBook")]

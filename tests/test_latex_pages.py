@@ -10,6 +10,7 @@ import nbformat
 import nbformat.v4 as v4
 import numpy as np
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from execute_book import notebooks
 from PIL import Image
@@ -165,3 +166,9 @@ def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPat
     said = capsys.readouterr().err
     assert all(package in said for package in ("latexmk", "texlive-xetex", "librsvg2-bin", "fonts-nanum", "fonts-texgyre-math"))
     assert "apt-get install --no-install-recommends fonts-dejavu-core fonts-nanum" in said
+
+
+def test_the_file_of_the_book_carries_its_title_and_authors() -> None:
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    macros = (ROOT / "_ext/latex_pages.tex").read_text(encoding="utf-8")
+    assert f"pdftitle={{{settings['title']}}}" in macros and f"pdfauthor={{{settings['author']}}}" in macros
