@@ -160,10 +160,7 @@ class Schedule(ABC):
 
     @staticmethod
     def _rates(t: Tensor, *functions: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        def both(u: Tensor) -> tuple[Tensor, ...]:
-            return tuple(f(u) + 0 * u for f in functions)
-
-        return torch.func.jvp(both, (t,), (torch.ones_like(t),))[1]
+        return torch.func.jvp(lambda u: tuple(f(u) for f in functions), (t,), (torch.ones_like(t),))[1]
 
     def drift(self, t: Time) -> Tensor:
         r"""$f(t)=\dot\alpha_t/\alpha_t$ of the SDE $dx=f(t)x\,dt+g(t)\,dw$ with this path's marginals. Raises ValueError where the SNR is 0 or infinite."""
