@@ -179,7 +179,7 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
     >>> round(frechet_distance(mean, one, other_mean, 4 * one), 6)
     27.0
     """
-    cov_x, cov_y = cov_x.double(), cov_y.double()
+    mean_x, cov_x, mean_y, cov_y = (value.detach().cpu().double() for value in (mean_x, cov_x, mean_y, cov_y))
     for mean, cov in ((mean_x, cov_x), (mean_y, cov_y)):
         if mean.ndim != 1 or cov.shape != (len(mean), len(mean)) or mean.shape != mean_x.shape:
             raise ValueError(f"means must have one shape (D,) and covariances (D, D), got means {tuple(mean_x.shape)} and {tuple(mean_y.shape)}, covariances {tuple(cov_x.shape)} and {tuple(cov_y.shape)}")
@@ -188,7 +188,7 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
     values, vectors = torch.linalg.eigh(cov_x)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
-    shift = (mean_x.double() - mean_y.double()).square().sum()
+    shift = (mean_x - mean_y).square().sum()
     return float((shift + cov_x.trace() + cov_y.trace() - 2 * cross).clamp(min=0))
 
 

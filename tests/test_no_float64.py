@@ -43,6 +43,7 @@ from diffusion_core import (
     last,
     linear_betas,
     mala,
+    metrics,
     ode_decode,
     ode_encode,
     ode_log_likelihood,
@@ -193,6 +194,20 @@ def test_the_hybrid_loss_trains_there(name):
         loss = call(there(x)).sum()
     (got,) = torch.autograd.grad(loss.as_subclass(Tensor), NET.net.gain)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+METRICS = {
+    "sliced_wasserstein": lambda x: metrics.sliced_wasserstein(x, 2 * x, 50, generator=G()), "energy_distance": lambda x: metrics.energy_distance(x, 2 * x),
+    "permutation_test": lambda x: metrics.permutation_test(x, 2 * x, permutations=50, generator=G()), "frechet_distance": lambda x: metrics.frechet_distance(x.mean(0), x.T @ x, 2 * x.mean(0), 4 * x.T @ x),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_distance_of_samples_there_is_that_of_the_cpu(name):
+    want = METRICS[name](POINTS)
+    with Device():
+        got = METRICS[name](there(POINTS))
+    assert got == pytest.approx(want, rel=1e-5)
 
 
 def test_a_generator_of_the_device_is_not_asked_for_float64(monkeypatch):
