@@ -83,6 +83,22 @@ def test_every_citation_between_boxes_is_a_line_or_a_longer_way() -> None:
     assert not [pair for pair in named if not leads(*pair)]
 
 
+def test_every_way_by_smaller_results_is_a_route() -> None:
+    """What a proof reaches through the proofs of results without a box, by the second reading."""
+    found = set()
+    for user in LABELS:
+        seen, waiting = {user}, [user]
+        while waiting:
+            label = waiting.pop()
+            for used in [used for used in STATEMENTS if used not in seen and cites(label, used)]:
+                seen.add(used)
+                if used in LABELS:
+                    found.add((used, user))
+                else:
+                    waiting.append(used)
+    assert found == set(proof_graph.routes(KNOWN, LABELS))
+
+
 def test_no_line_stands_for_what_a_longer_way_says() -> None:
     assert not [pair for pair in DRAWN if proof_graph.without_shortcuts(DRAWN) - {pair} == proof_graph.without_shortcuts(DRAWN)]
     assert proof_graph.without_shortcuts({("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d")}) == {("a", "b"), ("b", "c"), ("c", "d")}
