@@ -20,7 +20,7 @@ from api_names import Entry
 from api_text import as_myst, fenced
 from docutils import nodes
 from docutils.parsers.rst import directives
-from made_pages import heading, parsed
+from made_pages import heading, note_book, parsed
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -153,7 +153,7 @@ class ApiRoom(SphinxDirective):
         room = self.arguments[0]
         if room not in api_names.rooms():
             raise self.error(f"diffusion_core has no room {room!r} (a module with an __all__); there are {', '.join(api_names.rooms())}")
-        self.env.note_dependency(__file__)
+        note_book(self.env, *api_names.PACKAGE.rglob("*.py"), root=ROOT)
         return parsed(self, room_text(room))
 
 
@@ -161,6 +161,7 @@ class ApiMap(SphinxDirective):
     """`{api-map}`: the rooms from the ground up, each with what it holds and the rooms whose files it imports."""
 
     def run(self) -> list[nodes.Node]:
+        note_book(self.env, *api_names.PACKAGE.rglob("*.py"), root=ROOT)
         return parsed(self, map_text())
 
 

@@ -21,9 +21,10 @@ def inside(directive: SphinxDirective, text: str, classes: list[str]) -> nodes.c
     return node
 
 
-def note_book(env: BuildEnvironment, *others: pathlib.Path) -> pathlib.Path:
-    """The page is written again when a notebook of the book, a program that reads them, or one of `others` has changed. Returns the root of the book."""
-    root = pathlib.Path(env.srcdir)
+def note_book(env: BuildEnvironment, *others: pathlib.Path, root: pathlib.Path | None = None) -> pathlib.Path:
+    """The page is written again when a notebook of the book, a program that reads them, or one of `others` has changed. Returns the root of the book, which
+    is the folder that is built unless another is named."""
+    root = root or pathlib.Path(env.srcdir)
     for read in [*api_links.notebooks(root), *pathlib.Path(__file__).parent.glob("*.py"), *others]:
         env.note_dependency(str(read))
     return root
