@@ -16,6 +16,7 @@ from latex_pictures import PrintDrawings, PrintMotion
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.writers.latex import LaTeXTranslator
+from sphinx_exercise.utils import get_node_number as exercise_number
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = "diffusion-from-first-principles"
@@ -110,6 +111,8 @@ def visit_box(self: LaTeXTranslator, node: nodes.Element) -> None:
     else:
         box = BOXES.get(kind, "bookresult")
     anchors = "".join(f"\\label{{{label}}}" for label in labels)
+    if box == "bookexercise":  # a reference from another chapter asks the label for its number, and LaTeX counts no exercises
+        anchors = f"\\booknumber{{{exercise_number(self, node, 'exercise')}}}{anchors}"
     self.body.append(f"\n\\phantomsection{anchors}\\begin{{{box}}}{{")
     title = node.children[0] if node.children and isinstance(node.children[0], nodes.title) else None
     if box in ("bookdefinition", "bookresult"):

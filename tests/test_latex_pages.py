@@ -104,7 +104,7 @@ def test_a_drawing_becomes_a_file_with_the_light_colors(paper: pathlib.Path, tex
 def test_results_exercises_and_solutions_are_boxes_and_nothing_is_folded(tex: str) -> None:
     assert re.search(r"\\begin\{bookresult\}\{Theorem 1 .*A name with.*x\^2", tex)
     assert re.search(r"\\begin\{bookproof\}\s*\\sphinxAtStartPar\s*\\sphinxstylestrong\{Proof\.\} By looking", tex)
-    assert re.search(r"\\begin\{bookexercise\}\{Exercise 1.*★ A task", tex)
+    assert re.search(r"\\booknumber\{1\}\\label\{[^{}]*ex-small\}[^{]*\\label\{exercise:ex-small\}\\begin\{bookexercise\}\{Exercise 1.*★ A task", tex)
     assert re.search(r"\\begin\{booksolution\}\{Solution to.*\}\s*\\sphinxAtStartPar\s*Thought\.", tex)
     assert "printed and hidden" in tex
 
