@@ -16,7 +16,7 @@ import api_names
 import api_pages
 import matplotlib.pyplot as plt
 import pytest
-from api_text import as_myst
+from api_text import CHAPTERS, as_myst
 
 import diffusion_core
 
@@ -27,13 +27,11 @@ WIDTH = 84  # columns that the book's page has for the code of a docstring, prom
 SECONDS = 2.0  # of processor time that an example may take of its own thread: others, if any, mostly wait
 
 NOT_IN_THE_BOOK = {
-    "schedules.normal_like": "for who writes a sampler of their own",
     **dict.fromkeys(["schedules.Posterior", "oracles.ExactDenoiser", "plots.Element", "plots.Animation", "models.Stage", "models.Classifier"], "what other names return"),
     **dict.fromkeys(["metrics.energy_kernel", "metrics.gaussian_kernel", "metrics.mmd2"], "what the chapters' `metrics.energy_distance` and `permutation_test` are made of"),
     **dict.fromkeys(["progress.watched", "progress.Progress", "training.AdaptiveTimes"], "what `fit` shows and takes"),
     **dict.fromkeys(["shapes.shapes", "shapes.scene", "shapes.draw", "shapes.Scene", "shapes.Thing", "training.drop_labels"], "for the chapters on conditions"),
     **dict.fromkeys(["data.cache_folder", "data.emoji_metadata"], "about files, not about diffusion"),
-    "spread": "the page on several machines quotes it in a script",
 }
 
 
@@ -164,6 +162,12 @@ def test_a_public_name_leads_to_a_chapter_or_a_page(entry: api_names.Entry) -> N
         assert entry.path not in NOT_IN_THE_BOOK, f"the book has {entry.path}: take it out of NOT_IN_THE_BOOK"
     else:
         assert entry.path in NOT_IN_THE_BOOK, f"no notebook has {entry.path}: name its chapter in the docstring, or say why there is none in NOT_IN_THE_BOOK"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "diffusion_core").rglob("*.py")), ids=lambda path: path.relative_to(ROOT / "diffusion_core").as_posix())
+def test_a_chapter_that_the_package_names_is_in_the_book(path: pathlib.Path) -> None:
+    numbers = {number for run in CHAPTERS.findall(path.read_text(encoding="utf-8")) for number in re.findall(r"\b\d\d\b", run)}
+    assert numbers <= set(api_links.chapters(ROOT))
 
 
 def test_what_is_not_in_the_book_is_public() -> None:

@@ -16,7 +16,7 @@ class Empirical(Oracle):
     data: (N, *D).
 
     The exact denoiser is a softmax over the data, $\mathbb E[x_0\mid x]=\sum_i\mathrm{softmax}_i(-\|x-\alpha x_i\|^2/2\sigma^2)\,x_i$, which
-    is what a network that memorizes would be (chapter 27). Everything asks for sigma > 0. Distances are summed in float64.
+    is what a network that memorizes would be. Everything asks for sigma > 0. Distances are summed in float64.
 
     >>> import torch
     >>> from diffusion_core import Empirical

@@ -1,4 +1,4 @@
-r"""The straight path of flow matching, in this book's direction: t = 1 is noise. Derived in chapter 21."""
+r"""The straight path of flow matching, in this book's direction: t = 1 is noise. Chapters 05 and 14 use it."""
 
 import torch
 from torch import Tensor
