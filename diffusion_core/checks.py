@@ -1,7 +1,7 @@
 """Executable proofs: compare a result of the book with an independent answer.
 
 `check` and `check_below` print one line that is the same on every machine (the label and the tolerance, never the measured value)
-and raise `AssertionError` with the measured values when the claim fails. They are what the notebooks run under each labelled result.
+and raise `AssertionError` with the measured values when the claim fails. They are what the notebooks run under each labeled result.
 """
 
 from typing import Any
@@ -35,8 +35,12 @@ def check(label: str, got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0,
     ✓ eq-pi: |got - want| <= 1e-05
     """
     x, y = _array(got, label, "got"), _array(want, label, "want")
-    if np.broadcast_shapes(x.shape, y.shape) not in (x.shape, y.shape):
-        raise ValueError(f"check {label!r}: shapes {x.shape} and {y.shape} only meet in a third shape; reshape one of them")
+    try:
+        fits = np.broadcast_shapes(x.shape, y.shape) in (x.shape, y.shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"check {label!r}: `got` has the shape {x.shape} and `want` {y.shape}, and neither can be repeated to the other; reshape one of them")
     if stderr is None:
         if not (atol >= 0 and rtol >= 0 and 0 < atol + rtol < np.inf):
             raise ValueError(f"check {label!r}: give a positive, finite atol or rtol, or the stderr of a Monte Carlo estimate")

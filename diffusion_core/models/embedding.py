@@ -11,7 +11,7 @@ def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
     A network sees small differences of `c` in the fast waves and large ones in the slow waves; the slowest does not repeat within
     `period`, so the features tell apart every two values of a range that long.
 
-    c: (B,). n: an even number of features. Returns (B, n), computed in float32 at least, in the dtype of c.
+    c: (B,). n: an even number of features. Returns (B, n), computed in float32 at least, in the dtype of c. Raises ValueError for a c of another shape.
     Source: Tancik et al. 2020 (Fourier features); VDM, Kingma et al. 2021, feeds them the log-SNR.
 
     >>> import torch
@@ -19,10 +19,17 @@ def fourier_features(c: Tensor, n: int, period: float = 64.0) -> Tensor:
     >>> fourier_features(torch.tensor([0.0, 16.0]), 2).round(decimals=3).tolist()
     [[1.0, 0.0], [-0.0, 1.0]]
     """
+    if not isinstance(c, Tensor) or c.ndim != 1:
+        raise ValueError(f"c must be a tensor of shape (B,), one number a sample, got {_shown(c)}; samplers take a Denoiser(net, schedule, target), which makes c from t")
     dtype = torch.promote_types(c.dtype, torch.float32)  # half precision has no digits left for an angle of a thousand turns
     omega = 2 * torch.pi / period * 2.0 ** torch.arange(n // 2, device=c.device, dtype=dtype)
     angle = c[:, None] * omega
     return torch.cat([angle.cos(), angle.sin()], dim=1).to(c.dtype)
+
+
+def _shown(value: object) -> str:
+    """A condition in an error: its dtype and shape, or what it is instead of a tensor."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 class LabelEmbedding(nn.Module):
@@ -50,8 +57,7 @@ class LabelEmbedding(nn.Module):
         if label is None:
             label = torch.full((len(like),), self.num_classes, device=like.device)
         if not isinstance(label, Tensor) or label.dtype not in (torch.int64, torch.int32) or label.shape != (len(like),):
-            shown = f"{label.dtype} of shape {tuple(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
-            raise ValueError(f"label must be an int64 tensor of shape ({len(like)},), one class a sample, got {shown}")
+            raise ValueError(f"label must be an int64 tensor of shape ({len(like)},), one class a sample, got {_shown(label)}")
         try:
             return F.embedding(label, self.weight)
         except IndexError as error:

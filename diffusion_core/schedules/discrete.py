@@ -33,7 +33,7 @@ class DDPM(Schedule):
     def __init__(self, betas: Tensor | Sequence[float]):
         betas = double(betas).detach().cpu().clone()
         if betas.ndim != 1 or betas.numel() == 0:
-            raise ValueError(f"betas must be a sequence of N variances, got shape {tuple(betas.shape)}")
+            raise ValueError(f"betas must be a sequence of N variances, such as linear_betas(1000), got shape {tuple(betas.shape)}")
         if not bool(((betas > 0) & (betas < 1)).all()):
             raise ValueError(f"every beta must lie inside (0, 1), got {float(betas.min()):.4g} to {float(betas.max()):.4g}. Betas are variances of one step, not products or percentages")
         if len(betas) > 2 and float(betas[0]) > 0.9 and bool((betas.diff() < 0).all()):

@@ -9,6 +9,8 @@ from diffusion_core.denoiser import Denoiser
 from diffusion_core.doors import drawn_on, is_count, require_callable
 from diffusion_core.training.batches import AdaptiveTimes, Data
 
+LARGEST = 20.0  # times sigma_data: images left at 0 .. 255 are at some 80 times
+
 
 def check_settings(steps: int, lr: float, ema: float, clip: float, precision: str, warmup: int | None) -> None:
     if not is_count(steps) or not lr > 0 or not clip > 0 or (warmup is not None and not is_count(warmup, least=0)):
@@ -34,6 +36,12 @@ def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_siz
         raise ValueError(f"fit: expected data of shape (N, *D) with at least one sample, got {tuple(x0.shape)}")
     if not x0.isfinite().all():
         raise ValueError(f"fit: {int((~x0.isfinite()).reshape(len(x0), -1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
+    size = float(torch.linalg.vector_norm(x0, dtype=torch.promote_types(dtype, torch.float32))) / max(x0.numel(), 1) ** 0.5
+    if size > LARGEST * denoiser.sigma_data:
+        raise ValueError(
+            f"fit: the data have a root mean square of {size:.3g}, and this denoiser is made for {denoiser.sigma_data:g}; "
+            f"bring bytes to [-1, 1] by x / 127.5 - 1, or say Denoiser(net, schedule, target, sigma_data={size:.3g})"
+        )
     if not is_count(batch_size) or batch_size % processes:
         several = f", a multiple of the {processes} processes" if processes > 1 else ""
         raise ValueError(f"fit: batch_size={batch_size!r} must be a positive integer{several}")
