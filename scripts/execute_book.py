@@ -75,6 +75,7 @@ def run(path: pathlib.Path) -> NotebookNode:
         nb,
         kernel_name="python3",
         timeout=None,
+        startup_timeout=300,
         record_timing=False,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": path.parent}},

@@ -303,7 +303,7 @@ class TestProgress:
                     time.sleep(0.21)
                     line.advance(1.5)
         """)
-        manager, client = start_new_kernel(kernel_name="python3")
+        manager, client = start_new_kernel(kernel_name="python3", startup_timeout=300)
         try:
             outputs: dict[bool, list[dict]] = {True: [], False: []}
             for live in (False, True):
