@@ -16,6 +16,7 @@ MAX_BYTES = 1_500_000
 MIN_EXERCISES = 4
 MAX_LINES = 25
 MAX_COLUMNS = 100
+MAX_SETUP_LINES = 10
 RESULT = re.compile(r"\b(?:eq|thm|prop|lem|cor)-[\w-]*\w")
 DEFINED_LABEL = re.compile(r"(?::label:[ \t]*|:name:[ \t]*|\$\$[ \t]*\(|\\label\{|^\((?=[\w-]+\)=))([A-Za-z][\w-]*\w)", re.M)
 EXERCISE = re.compile(r"\{exercise(?:-start)?\}[^\n]*\n(?:\s*:(?!label:)[^\n]*\n)*\s*:label:[ \t]*(\S+)")
@@ -173,6 +174,14 @@ def code_on_a_screen(nb: NotebookNode) -> Iterator[str]:
             yield f"cell {i} has a line of {max(map(len, lines))} characters, {MAX_COLUMNS} at most: longer lines are cut off on the page"
 
 
+def long_setup_folded(nb: NotebookNode) -> Iterator[str]:
+    """A reader wants the first picture, not a screen of imports."""
+    for i, first in list(code_cells(nb))[:1]:
+        lines = first.source.count("\n") + 1
+        if lines > MAX_SETUP_LINES and "hide-input" not in tags_of(first):
+            yield f"cell {i}: {lines} lines of imports and setup stand before the first picture: fold them with the tag hide-input"
+
+
 def portable(nb: NotebookNode) -> Iterator[str]:
     if "version" in nb.metadata.get("language_info", {}) or any("execution" in cell.metadata for cell in nb.cells):
         yield "stores the time or the Python version of a run: `make execute` normalizes it"
@@ -198,6 +207,7 @@ NOTEBOOK_RULES: tuple[Rule, ...] = (
     results_checked,
     checks_compared,
     code_on_a_screen,
+    long_setup_folded,
     portable,
 )
 CHAPTER_RULES: tuple[Rule, ...] = (exercises_solved, exercises_by_level, all_sections)

@@ -93,6 +93,7 @@ BREAKS = [
     *[("all_sections", section, prose(f"## {section}", "## Other")) for section in book_rules.SECTIONS],
     ("code_on_a_screen", "26 lines", put(source="x = 1\n" * 26)),
     ("code_on_a_screen", "101 characters", put(source="x" * 101)),
+    ("long_setup_folded", "11 lines of imports", put(source="x = 1\n" * 10 + "x = 1")),
     ("portable", "to_jshtml", put(source="animation.to_jshtml()")),
     ("portable", "an absolute path", put(source="load('/home/me/x.npz')")),
     ("portable", "a time stamp", stdout("2026-01-31 12:00")),
