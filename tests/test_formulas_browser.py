@@ -1,12 +1,9 @@
 """What the book's script does with a formula that is wider than its place: smaller first, and it scrolls when that would be too small."""
 
-import os
 import pathlib
-from collections.abc import Iterator
 
 import pytest
-from check_site import FLAGS, find_chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 STATIC = pathlib.Path(__file__).resolve().parent.parent / "book" / "_static"
 LETTER = 10  # pixels a letter of a formula at its full size
@@ -15,15 +12,8 @@ FORMULA = '<mjx-container{}><mjx-math style="display:inline-block"><i style="dis
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        chromium = find_chromium(playwright)
-        if chromium is None:
-            message = "no Chromium here; install one, or run `playwright install chromium`"
-            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser.new_page(viewport=PHONE)
-        browser.close()
+def page(browser: Browser) -> Page:
+    return browser.new_page(viewport=PHONE)
 
 
 def show(page: Page, body: str) -> None:

@@ -1,34 +1,13 @@
 """The scrub strip and the animation under a reader's hands: keys, the mouse, no scripts, reduced motion, a page's own style against them."""
 
-import os
-from collections.abc import Iterator
-
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-import pytest
-from check_site import FLAGS, find_chromium
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from diffusion_core import plots
 
 FRAMES = [np.full((40, 80, 3), 40 * i, dtype=np.uint8) for i in range(5)]
 LABELS = [f"t = {i / 4:.2f}" for i in range(5)]
 SHOWN = "figure => [...figure.querySelectorAll('img')].flatMap((img, i) => img.checkVisibility() && img.naturalWidth ? [i] : [])"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = find_chromium(playwright)
-        if chromium is None:
-            message = "no Chromium here; install one, or run `playwright install chromium`"
-            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def page_of(browser: Browser, *elements, **context) -> Page:
