@@ -115,6 +115,10 @@ def with_two_rows_a_sample(denoiser, x0, t, weight, generator):
     return normal_like(torch.cat([x0, x0]), generator)
 
 
+def with_an_infinite_loss(denoiser, x0, t, weight, generator):
+    return float("inf") * losses.denoising_loss(denoiser, x0, t, weight, generator)
+
+
 def refuse(folder: Path) -> None:
     """What each process says to bad calls, and how often the progress line was drawn."""
     drawn = []
@@ -140,7 +144,8 @@ def refuse(folder: Path) -> None:
         "an empty checkpoint": lambda data, given: (data, given | {"checkpoint": folder / "empty"}),
         "a damaged checkpoint": lambda data, given: (data, given | {"checkpoint": folder / "bad"}),
         "a full disk": lambda data, given: (data, given | {"checkpoint": folder / "full"}),
-        "too large": lambda data, given: (1e30 * data, given),
+        "too large": lambda data, given: (100 * data, given),
+        "an infinite loss": lambda data, given: (data, given | {"loss": with_an_infinite_loss}),
     }
     errors = {}
     for name, change in changes.items():

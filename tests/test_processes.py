@@ -108,7 +108,8 @@ REFUSED = {
     "an empty checkpoint": ("its beginning is damaged (0 bytes)",),
     "a damaged checkpoint": (f"{NAME} is no checkpoint of diffusion_core",),
     "a full disk": ("OSError: [Errno 28] No space left on device", "OSError: fit: process 0 could not write the checkpoint"),
-    "too large": ("Diverged: fit stopped at step 0 of 12: the loss is inf",),
+    "too large": ("ValueError: fit: the data have a root mean square of",),
+    "an infinite loss": ("Diverged: fit stopped at step 0 of 12: the loss is inf",),
 }
 
 
