@@ -187,6 +187,19 @@ def knowing(denoise: Denoise, schedule: Schedule | None) -> Denoise:
     return denoise
 
 
+def answering(denoise: Denoise) -> Denoise:
+    """The same denoiser, which raises where it returns another shape than that of x: it would spread over the state without a word."""
+
+    def denoise_checked(x: Tensor, t: Tensor | float, **cond: Any) -> Tensor:
+        image = denoise(x, t, **cond)
+        if not isinstance(image, Tensor) or image.shape != x.shape:
+            shown = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"the denoiser must return the image E[x_0 | x_t], a tensor of the shape of x, {tuple(x.shape)}, got {shown}")
+        return image
+
+    return denoise_checked
+
+
 def require_schedule(denoise: Denoise, schedule: Schedule) -> None:
     """A denoiser that knows its schedule must be used on it.
 

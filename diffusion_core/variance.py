@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_core.denoiser import Denoise, Denoiser, knowing, require_schedule
+from diffusion_core.denoiser import Denoise, Denoiser, answering, knowing, require_schedule
 from diffusion_core.schedules import Schedule, double, normal_like, per_sample
 
 __all__ = ["LearnedVariance", "analytic_variance", "posterior_variance", "range_variance", "transition_variance"]
@@ -152,9 +152,7 @@ def analytic_variance(denoise: Denoise, schedule: Schedule, x0: Tensor, times: T
     spread = []
     for t, alpha, sigma in zip(times[:-1], *(level.tolist() for level in schedule(times[:-1]))):
         x_t = alpha * x0 + sigma * normal_like(x0, generator)
-        image = denoise(x_t, t, **cond)
-        if image.shape != x_t.shape:
-            raise ValueError(f"the denoiser must return the image E[x_0 | x_t], a tensor of the shape of x, {tuple(x_t.shape)}, got {tuple(image.shape)}")
+        image = answering(denoise)(x_t, t, **cond)
         if alpha > sigma:
             spread.append((sigma / alpha) ** 2 * (1 - double((x_t - alpha * image) / sigma).square().mean()))
         else:

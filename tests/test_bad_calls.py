@@ -434,6 +434,7 @@ TRAINING = [
     ("data and bare labels", trained(data=(X, torch.zeros(4).long())), ValueError, ["'label': labels", "(Tensor, Tensor)"]),
     ("data of bytes", trained(data=X.to(torch.uint8)), ValueError, ["torch.uint8", "[-1, 1]"]),
     ("data in double precision", trained(data=X.double()), ValueError, ["torch.float64", "torch.float32"]),
+    ("data whose squares overflow", trained(data=torch.full_like(X, 1e30)), ValueError, ["root mean square of 1e+30", "sigma_data=1e+30"]),
     ("data from 0 to 255", trained(data=255 * X.abs()), ValueError, ["root mean square of", "x / 127.5 - 1", "sigma_data="]),
     ("data with NaN", trained(data=X * nan), ValueError, ["4 of 4 samples", "NaN"]),
     ("no data", trained(data=X[:0]), ValueError, ["at least one sample", "(0, 2)"]),

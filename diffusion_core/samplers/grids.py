@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_core.denoiser import Denoise, require_schedule
+from diffusion_core.denoiser import Denoise, answering, require_schedule
 from diffusion_core.doors import require_count
 from diffusion_core.schedules import Schedule, double
 from diffusion_core.schedules.base import require_path
@@ -95,20 +95,7 @@ def checked_grid(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() < 0).all()):
         raise ValueError("times must be a grid of at least two strictly decreasing times, noise first, such as uniform(50) or karras_grid(schedule, 20)")
     with torch.no_grad():
-        return _answering(denoise), times, *schedule(times)
-
-
-def _answering(denoise: Denoise) -> Denoise:
-    """The same denoiser, which raises where it returns another shape than that of x: it would spread over the state without a word."""
-
-    def denoise_checked(x: Tensor, t: Tensor | float) -> Tensor:
-        image = denoise(x, t)
-        if not isinstance(image, Tensor) or image.shape != x.shape:
-            shown = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-            raise ValueError(f"the denoiser must return the image E[x_0 | x_t], a tensor of the shape of x, {tuple(x.shape)}, got {shown}")
-        return image
-
-    return denoise_checked
+        return answering(denoise), times, *schedule(times)
 
 
 def require_signal(times: Tensor, alpha: Tensor) -> None:

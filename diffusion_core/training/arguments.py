@@ -36,7 +36,7 @@ def checked_data(denoiser: Denoiser, data: Data, label_dropout: float, batch_siz
         raise ValueError(f"fit: expected data of shape (N, *D) with at least one sample, got {tuple(x0.shape)}")
     if not x0.isfinite().all():
         raise ValueError(f"fit: {int((~x0.isfinite()).reshape(len(x0), -1).any(1).sum())} of {len(x0)} samples hold a NaN or an infinity; remove them")
-    size = float(torch.linalg.vector_norm(x0, dtype=torch.promote_types(dtype, torch.float32))) / max(x0.numel(), 1) ** 0.5
+    size = float(torch.linalg.vector_norm(x0.cpu(), dtype=torch.float64)) / max(x0.numel(), 1) ** 0.5
     if size > LARGEST * denoiser.sigma_data:
         raise ValueError(
             f"fit: the data have a root mean square of {size:.3g}, and this denoiser is made for {denoiser.sigma_data:g}; "
